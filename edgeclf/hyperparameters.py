@@ -1,0 +1,175 @@
+"""The hyper-parameters of a classifier's training, as they stand in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from edgeclf.models import (
+    Classifier,
+    ConvRNNClassifier,
+    LeNetClassifier,
+    Mobilenetv2Classifier,
+    SqueezenetClassifier,
+)
+from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.preprocessing import create_preprocessing
+
+ModelName = Literal["ConvRNNClassifier", "LeNetClassifier", "Mobilenetv2Classifier", "SqueezenetClassifier"]
+MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
+RECURRENT_MODELS: tuple[ModelName, ...] = ("ConvRNNClassifier", "LeNetClassifier")
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class HyperParameters:
+    """What a checkpoint's `hyper_parameters` hold that edgeclf uses; names as in Metavision's checkpoints.
+
+    Attributes:
+        models: The classifier's class name.
+        classes: Class names. For the recurrent models without the background, which is output 0; for the
+            feed-forward ones the whole label map in the order of the outputs.
+        height: Rows of an event frame.
+        width: Columns of an event frame.
+        delta_t: Duration of an event frame in µs.
+        preprocess: Name of the preprocessing.
+        preprocess_kwargs: Its arguments.
+        preprocess_channels: Channels of an event frame.
+        event_input_height: Rows of the sensor, None where the checkpoint does not say (Metavision's do not).
+        event_input_width: Columns of the sensor.
+        feature_base: Width of the first block of ConvRNN.
+        feature_channels_out: Channels inside the head of the recurrent models.
+        width_mul: Width multiplier of MobileNetV2.
+        num_ev_reps: Frames that one prediction of a feed-forward model sees.
+        label_delta_t: Interval in µs at which frames are labelled, where `use_label_freq`.
+        use_label_freq: Whether only frames at the labelling interval count.
+        num_tbins: Frames of a recording in one training batch (length of truncated back-propagation).
+        batch_size: Recordings side by side in one batch.
+        lr: Learning rate.
+        wd: Weight decay.
+    """
+
+    models: ModelName
+    classes: tuple[str, ...]
+    height: int
+    width: int
+    delta_t: int
+    preprocess: str
+    preprocess_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    preprocess_channels: int = 2
+    event_input_height: int | None = None
+    event_input_width: int | None = None
+    feature_base: int = 16
+    feature_channels_out: int = 256
+    width_mul: float = 1.0
+    num_ev_reps: int = 1
+    label_delta_t: int | None = None
+    use_label_freq: bool = False
+    num_tbins: int = 10
+    batch_size: int = 8
+    lr: float = 1e-3
+    wd: float = 1e-4
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str = "these hyper-parameters") -> HyperParameters:
+        """Reads hyper-parameters of any age.
+
+        Args:
+            values: The checkpoint's `hyper_parameters`; unknown ones are ignored.
+            source: What to call them in an error.
+
+        Raises:
+            UsageError: Where one that is needed is missing, or has a value that cannot be.
+        """
+        values = dict(values)
+        if "preprocess_channels" not in values and "in_channels" in values:
+            values["preprocess_channels"] = values["in_channels"]
+        if not values.get("preprocess_kwargs"):
+            values["preprocess_kwargs"] = {}
+            if values.get("max_incr_per_pixel") is not None:
+                values["preprocess_kwargs"] = {"max_incr_per_pixel": values["max_incr_per_pixel"]}
+        known = {f.name for f in fields(cls)}
+        needed = {"models", "classes", "height", "width", "delta_t", "preprocess"}
+        if missing := sorted(needed - values.keys()):
+            raise UsageError(
+                f"{source}: the hyper-parameters {', '.join(missing)} are missing, so this is not the checkpoint "
+                "of an event-camera classifier; give one made by `edgeclf train` or by Metavision ML's "
+                "classification training."
+            )
+        if values["models"] not in MODEL_NAMES:
+            raise UsageError(
+                f"{source}: the model is called {values['models']!r}, and edgeclf knows {', '.join(MODEL_NAMES)}."
+            )
+        taken = {name: _plain(value) for name, value in values.items() if name in known and value is not None}
+        taken["classes"] = tuple(str(name) for name in taken["classes"])
+        return cls(**taken)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        return output_labels(self.models, self.classes)
+
+    @property
+    def sensor_size(self) -> tuple[int, int] | None:
+        """Width and height of the sensor, where known."""
+        if self.event_input_width is None or self.event_input_height is None:
+            return None
+        return (self.event_input_width, self.event_input_height)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns them as a dictionary of plain Python values, as a checkpoint stores them."""
+        return asdict(self) | {"classes": list(self.classes), "preprocess_kwargs": dict(self.preprocess_kwargs)}
+
+    def build_model(self) -> Classifier:
+        """Returns the classifier with fresh weights.
+
+        Raises:
+            UsageError: Where the frames are too small for it, or have another number of channels than the
+                preprocessing makes.
+        """
+        made = create_preprocessing(
+            self.preprocess,
+            sensor_size=self.sensor_size or (self.width, self.height),
+            delta_t=self.delta_t,
+            **self.preprocess_kwargs,
+        )
+        if made.channels != self.preprocess_channels:
+            raise UsageError(
+                f"The preprocessing {self.preprocess} makes {made.channels} channels, and the hyper-parameter "
+                f"preprocess_channels is {self.preprocess_channels}."
+            )
+        outputs = len(self.labels)
+        stacked = self.num_ev_reps * self.preprocess_channels
+        model: Classifier
+        if self.models == "ConvRNNClassifier":
+            model = ConvRNNClassifier(
+                self.preprocess_channels, self.feature_base, self.feature_channels_out, outputs
+            )
+        elif self.models == "LeNetClassifier":
+            model = LeNetClassifier(
+                self.preprocess_channels, self.feature_base, self.feature_channels_out, outputs
+            )
+        elif self.models == "Mobilenetv2Classifier":
+            model = Mobilenetv2Classifier(
+                stacked, self.width_mul, outputs, num_ev_reps=self.num_ev_reps
+            )
+        else:
+            model = SqueezenetClassifier(stacked, outputs, num_ev_reps=self.num_ev_reps)
+        model.state_spec(self.height, self.width)  # says so where the frames are too small
+        return model
+
+
+def output_labels(model: ModelName, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the names of a model's outputs: the background first for the recurrent models."""
+    return (BACKGROUND, *classes) if model in RECURRENT_MODELS else classes
+
+
+def model_classes(model: ModelName, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the hyper-parameter `classes` of a model that shall tell `classes` (background left out) apart."""
+    return classes if model in RECURRENT_MODELS else (BACKGROUND, *classes)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a NumPy scalar as the Python number it is; real checkpoints hold them."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value

@@ -1,0 +1,121 @@
+"""`edgeclf run-stream`: streaming inference on recordings and tensor files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, TextIO
+
+import click
+
+from edgeclf_runtime.console import json_option, progress, say, table, verbosity_options, write_json
+from edgeclf_runtime.errors import DamagedInputError
+from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.latency import LatencySummary, summarise
+from edgeclf_runtime.session import Classifier, Device
+from edgeclf_runtime.sources import open_source
+from edgeclf_runtime.stream import run_streams
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source", nargs=-1, required=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="auto", show_default=True,
+              help="Where to run. cuda is an error where it does not start; auto says what it chose.")  # fmt: skip
+@click.option("--output", metavar="FILE.jsonl", help="Write the predictions here instead of to standard output.")
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+              help="Score from which a prediction counts as accepted.")  # fmt: skip
+@click.option("--sensor-size", type=click.IntRange(min=1), nargs=2, metavar="WIDTH HEIGHT",
+              help="Size of the sensor, for recordings that do not say.")  # fmt: skip
+@click.option("--start-ts", type=int, help="Where the first frame starts, in µs of the recording's own time.")
+@click.option("--max-duration-ms", type=click.IntRange(min=1), help="Use only so much of each recording.")
+@click.option("--realtime", is_flag=True, help="Play recordings at the sensor's speed.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one step on the CPU.")
+@json_option
+@verbosity_options
+def run_stream(
+    model: str,
+    source: tuple[str, ...],
+    device: Device,
+    output: str | None,
+    threshold: float,
+    sensor_size: tuple[int, int] | None,
+    start_ts: int | None,
+    max_duration_ms: int | None,
+    realtime: bool,
+    threads: int | None,
+    json_path: str | None,
+) -> None:
+    """Run MODEL over SOURCE (recordings .raw and .dat, tensor files .h5), frame after frame.
+
+    Several sources are parallel streams, each with its own memory. One JSON object a line, a line per frame and stream,
+    goes to standard output or to --output; a summary to standard error.
+
+    Example: edgeclf run-stream gestures.onnx recording.raw --output predictions.jsonl
+    """
+    with Classifier.load(model, device, streams=len(source), threads=threads) as classifier:
+        max_duration = None if max_duration_ms is None else max_duration_ms * 1000
+        sources = [
+            open_source(path, classifier.contract, sensor_size, start_ts, max_duration) for path in source
+        ]
+        counts: list[Counter[str]] = [Counter() for _ in sources]
+        latencies: list[float] = []
+        with _output(output, json_path) as out, progress(
+            run_streams(classifier, sources, threshold, realtime), "frames"
+        ) as predictions:
+            for prediction in predictions:
+                if out is not None:
+                    out.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
+                counts[prediction.stream][prediction.label] += 1
+                latencies.append(prediction.latency_us)
+    summary = _summary(source, counts, summarise(latencies), classifier)
+    _show(summary)
+    if json_path is not None:
+        write_json(json_path, summary)
+    problems = [problem for opened in sources for problem in opened.problems]
+    for path, count in zip(source, counts, strict=True):
+        if not count:
+            problems.append(f"{path}: there is no event in it, so there was no frame to predict.")
+    if problems:
+        raise DamagedInputError(" ".join(problems))
+
+
+@contextlib.contextmanager
+def _output(path: str | None, json_path: str | None) -> Iterator[TextIO | None]:
+    """Gives where the lines go: a file, standard output, or nowhere where the JSON document takes standard output."""
+    if path is None:
+        yield None if json_path == "-" else click.get_text_stream("stdout")
+        return
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
+
+
+def _summary(
+    source: tuple[str, ...], counts: list[Counter[str]], latency: LatencySummary | None, classifier: Classifier
+) -> dict[str, Any]:
+    return {
+        "device": classifier.device,
+        "frames": sum(count.total() for count in counts),
+        "latency": None if latency is None else asdict(latency),
+        "streams": [
+            {"source": path, "frames": count.total(), "predictions": dict(count.most_common())}
+            for path, count in zip(source, counts, strict=True)
+        ],
+    }
+
+
+def _show(summary: dict[str, Any]) -> None:
+    rows = [
+        (s["source"], s["frames"], ", ".join(f"{label} {n}" for label, n in s["predictions"].items()))
+        for s in summary["streams"]
+    ]
+    say(table(("source", "frames", "predictions"), rows))
+    if summary["latency"] is not None:
+        say(
+            "latency a frame: "
+            + ", ".join(f"{name[:-3]} {summary['latency'][name]:.0f} µs" for name in ("p50_us", "p95_us", "p99_us", "max_us"))
+            + f" on {summary['device']}"
+        )

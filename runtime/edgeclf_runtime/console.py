@@ -1,0 +1,109 @@
+"""What every command shares: how much it says, and where results go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgeclf_runtime.files import written_whole
+
+T = TypeVar("T")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_LOGGERS = ("edgeclf", "edgeclf_export", "edgeclf_runtime")
+
+
+def verbosity_options(command: Decorated) -> Decorated:
+    """Adds `-q` and `-v` to a command; they act at once and are not passed on."""
+
+    def quiet(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            _set_level(logging.ERROR)
+
+    def verbose(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            _set_level(logging.DEBUG)
+
+    command = click.option(
+        "-q", "--quiet", is_flag=True, expose_value=False, callback=quiet, help="Say nothing but errors."
+    )(command)
+    return click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=verbose, help="Say more."
+    )(command)
+
+
+json_option = click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Write what is shown as one JSON document; - for standard output.",
+)
+
+
+def start_logging() -> None:
+    """Sends what edgeclf logs to standard error as plain sentences, from INFO on."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [_StandardError()]
+        logger.propagate = False
+    _set_level(logging.INFO)
+
+
+def is_quiet() -> bool:
+    """Whether `-q` was given."""
+    return not logging.getLogger(_LOGGERS[0]).isEnabledFor(logging.INFO)
+
+
+def say(text: str) -> None:
+    """Writes a line for people to standard error, unless `-q`."""
+    if not is_quiet():
+        click.echo(text, err=True)
+
+
+def write_json(target: str, document: Any) -> None:
+    """Writes a JSON document to a file, or to standard output where `target` is `-`."""
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    if target == "-":
+        click.echo(text)
+        return
+    with written_whole(Path(target)) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns a table of text: the first column to the left, the others to the right."""
+    lines = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def progress(
+    items: Iterable[T], label: str, length: int | None = None
+) -> AbstractContextManager[Iterable[T]]:
+    """Returns a progress bar over `items`, on standard error; silent where that is no terminal, and with `-q`."""
+    hidden = is_quiet() or not sys.stderr.isatty()
+    return click.progressbar(items, label=label, length=length, file=sys.stderr, hidden=hidden)
+
+
+def _set_level(level: int) -> None:
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(level)
+
+
+class _StandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.capitalize()}: "
+        click.echo(prefix + record.getMessage(), err=True)

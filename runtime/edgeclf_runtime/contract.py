@@ -1,0 +1,161 @@
+"""The contract: everything that a device needs to know about a model, as one JSON document inside its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeclf_runtime.errors import ContractError
+
+CONTRACT_VERSION = 1
+METADATA_KEY = "edgeclf"
+"""Key of the document in ONNX's metadata, and its name among TorchScript's extra files."""
+
+FRAMES = "frames"
+KEEP_MEMORY = "keep_memory"
+LOGITS = "logits"
+PROBABILITIES = "probabilities"
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """One tensor of a model's memory.
+
+    Attributes:
+        name: Its name in the model, e.g. `conv2.0.h`.
+        shape: Its shape without the batch axis.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def input_name(self) -> str:
+        """The graph's input that takes it."""
+        return f"state.{self.name}"
+
+    @property
+    def output_name(self) -> str:
+        """The graph's output that gives it back."""
+        return f"next_state.{self.name}"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What travels inside an exported file.
+
+    Attributes:
+        architecture: The classifier's class name.
+        labels: Name of each output.
+        delta_t: Duration of an event frame in µs.
+        preprocess: Name of the preprocessing.
+        preprocess_kwargs: Its arguments.
+        sensor_size: Width and height of the sensor that it was trained for; None where the checkpoint does not say.
+        frame_shape: Channels, rows and columns of a frame.
+        state: The memory's tensors; empty for a model without memory.
+        precision: Type of weights and arithmetic, e.g. `float32`.
+        opset: ONNX operator set; None for other formats.
+        versions: Versions of what made the file, by package.
+        checkpoint_sha256: Digest of the checkpoint.
+    """
+
+    architecture: str
+    labels: tuple[str, ...]
+    delta_t: int
+    preprocess: str
+    preprocess_kwargs: Mapping[str, Any]
+    sensor_size: tuple[int, int] | None
+    frame_shape: tuple[int, int, int]
+    state: tuple[StateTensor, ...]
+    precision: str
+    opset: int | None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    checkpoint_sha256: str = ""
+
+    @property
+    def input_names(self) -> list[str]:
+        """The graph's inputs, in order."""
+        memory = [KEEP_MEMORY, *(tensor.input_name for tensor in self.state)] if self.state else []
+        return [FRAMES, *memory]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The graph's outputs, in order."""
+        return [LOGITS, PROBABILITIES, *(tensor.output_name for tensor in self.state)]
+
+    def to_json(self) -> str:
+        """Returns the document."""
+        channels, height, width = self.frame_shape
+        return json.dumps(
+            {
+                "contract_version": CONTRACT_VERSION,
+                "architecture": self.architecture,
+                "labels": list(self.labels),
+                "delta_t": self.delta_t,
+                "preprocessing": {"name": self.preprocess, "arguments": dict(self.preprocess_kwargs)},
+                "sensor_size": None
+                if self.sensor_size is None
+                else {"width": self.sensor_size[0], "height": self.sensor_size[1]},
+                "frame_size": {"channels": channels, "height": height, "width": width},
+                "state": [
+                    {"name": s.name, "input": s.input_name, "output": s.output_name, "shape": list(s.shape)}
+                    for s in self.state
+                ],
+                "precision": self.precision,
+                "opset": self.opset,
+                "versions": dict(self.versions),
+                "checkpoint_sha256": self.checkpoint_sha256,
+            },
+            ensure_ascii=False,
+        )
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], source: str) -> Contract:
+        """Reads the contract out of a file's metadata.
+
+        Args:
+            metadata: The file's metadata by key.
+            source: The file's name, for errors.
+
+        Raises:
+            ContractError: Where there is none, or one of a version that this edgeclf does not know.
+        """
+        if METADATA_KEY not in metadata:
+            raise ContractError(
+                f"{source}: this model was not exported by edgeclf: it carries no '{METADATA_KEY}' metadata; "
+                "export its checkpoint with `edgeclf export`."
+            )
+        try:
+            found = json.loads(metadata[METADATA_KEY])
+            version = found["contract_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(source) from error
+        if version != CONTRACT_VERSION:
+            raise ContractError(
+                f"{source}: its contract is of version {version}, and this edgeclf knows version {CONTRACT_VERSION}; "
+                "install the edgeclf that made it, or export the checkpoint again."
+            )
+        try:
+            sensor, frame = found["sensor_size"], found["frame_size"]
+            return cls(
+                architecture=found["architecture"],
+                labels=tuple(found["labels"]),
+                delta_t=found["delta_t"],
+                preprocess=found["preprocessing"]["name"],
+                preprocess_kwargs=found["preprocessing"]["arguments"],
+                sensor_size=None if sensor is None else (sensor["width"], sensor["height"]),
+                frame_shape=(frame["channels"], frame["height"], frame["width"]),
+                state=tuple(StateTensor(s["name"], tuple(s["shape"])) for s in found["state"]),
+                precision=found["precision"],
+                opset=found["opset"],
+                versions=found["versions"],
+                checkpoint_sha256=found["checkpoint_sha256"],
+            )
+        except (KeyError, TypeError) as error:
+            raise _damaged(source) from error
+
+
+def _damaged(source: str) -> ContractError:
+    return ContractError(f"{source}: its edgeclf contract is damaged; export the checkpoint again.")

@@ -1,0 +1,83 @@
+"""Cutting a stream of events into slices of equal duration, empty ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeclf_runtime.events import Events
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The events of one event frame.
+
+    Attributes:
+        index: Number of the slice in its stream, from 0.
+        start_us: First µs of the slice, in the recording's own time.
+        end_us: First µs after it.
+        events: Its events, in time order; perhaps none.
+    """
+
+    index: int
+    start_us: int
+    end_us: int
+    events: Events
+
+
+def slices(
+    batches: Iterable[Events],
+    delta_t: int,
+    start_ts: int | None = None,
+    max_duration: int | None = None,
+) -> Iterator[Slice]:
+    """Cuts batches of events into slices `[t0 + k·delta_t, t0 + (k+1)·delta_t)`.
+
+    Every slice from the first to that of the last event comes out, also where it is empty, and the last one as soon as
+    the stream ends. An event that comes after its slice has gone out is put into the slice then current: nothing is
+    lost, and time does not run back.
+
+    Args:
+        batches: Events in time order, in batches of any size.
+        delta_t: Duration of a slice in µs.
+        start_ts: `t0` in µs; events before it are left out. Where None: the first event's time, rounded down to a
+            multiple of `delta_t`.
+        max_duration: Stop so many µs after `t0`; the last slice is as long as the others. None: at the end.
+
+    Yields:
+        The slices, in order; none where there are no events.
+    """
+    index = 0
+    pending: list[Events] = []
+    last = None if max_duration is None else -(-max_duration // delta_t)
+    for batch in batches:
+        batch = _in_time_order(batch)
+        if len(batch) == 0:
+            continue
+        if start_ts is None:
+            start_ts = int(batch.t[0]) // delta_t * delta_t
+        elif index == 0 and not pending:
+            batch = batch[int(np.searchsorted(batch.t, start_ts)) :]
+        while len(batch):
+            end = start_ts + (index + 1) * delta_t
+            cut = int(np.searchsorted(batch.t, end))
+            pending.append(batch[:cut])
+            batch = batch[cut:]
+            if len(batch):
+                if index == last:
+                    return
+                yield Slice(index, end - delta_t, end, Events.concatenate(pending))
+                pending = []
+                index += 1
+    if start_ts is not None and pending and index != last:
+        start = start_ts + index * delta_t
+        yield Slice(index, start, start + delta_t, Events.concatenate(pending))
+
+
+def _in_time_order(events: Events) -> Events:
+    """Returns `events` sorted by time; a sensor's stream nearly always is."""
+    if np.all(events.t[1:] >= events.t[:-1]):
+        return events
+    return events[np.argsort(events.t, kind="stable")]
