@@ -29,15 +29,21 @@ class CommandEntry:
 
 COMMANDS: dict[str, CommandEntry] = {
     "demo": CommandEntry(
-        "edgeclf_export.commands.demo:demo", "The main job on what the project ships, in under a minute.", "export"
+        "edgeclf_export.commands.demo:demo",
+        "The main job on what the project ships, in under a minute.",
+        "export",
     ),
     "dataset": CommandEntry(
-        "edgeclf.commands.dataset:dataset", "Make data sets: synthetic, N-MNIST, or of your recordings.", "train"
+        "edgeclf.commands.dataset:dataset",
+        "Make data sets: synthetic, N-MNIST, or of your recordings.",
+        "train",
     ),
     "train": CommandEntry("edgeclf.commands.train:train", "Train a classifier on a data set.", "train"),
     "test": CommandEntry("edgeclf.commands.test:test", "KPIs of a checkpoint on a data set.", "train"),
     "export": CommandEntry(
-        "edgeclf_export.commands.export:export", "Export a checkpoint to ONNX or TorchScript, validated.", "export"
+        "edgeclf_export.commands.export:export",
+        "Export a checkpoint to ONNX or TorchScript, validated.",
+        "export",
     ),
     "inspect": CommandEntry(
         "edgeclf_runtime.commands.inspect:inspect", "The contract inside an exported model.", "cpu"
@@ -86,7 +92,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="edgeclf")
 def cli() -> None:
     """Train event-camera classifiers, export them, run them on a device.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from edgeclf_runtime.preprocessing import create_preprocessing
+
 from edgeclf.models import (
     Classifier,
     ConvRNNClassifier,
@@ -13,13 +15,12 @@ from edgeclf.models import (
     Mobilenetv2Classifier,
     SqueezenetClassifier,
 )
+from edgeclf_runtime.contract import BACKGROUND
 from edgeclf_runtime.errors import UsageError
-from edgeclf_runtime.preprocessing import create_preprocessing
 
 ModelName = Literal["ConvRNNClassifier", "LeNetClassifier", "Mobilenetv2Classifier", "SqueezenetClassifier"]
 MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
 RECURRENT_MODELS: tuple[ModelName, ...] = ("ConvRNNClassifier", "LeNetClassifier")
-BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class HyperParameters:
     wd: float = 1e-4
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], source: str = "these hyper-parameters") -> HyperParameters:
+    def from_mapping(
+        cls, values: Mapping[str, Any], source: str = "these hyper-parameters"
+    ) -> HyperParameters:
         """Reads hyper-parameters of any age.
 
         Args:
@@ -119,7 +122,10 @@ class HyperParameters:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns them as a dictionary of plain Python values, as a checkpoint stores them."""
-        return asdict(self) | {"classes": list(self.classes), "preprocess_kwargs": dict(self.preprocess_kwargs)}
+        return asdict(self) | {
+            "classes": list(self.classes),
+            "preprocess_kwargs": dict(self.preprocess_kwargs),
+        }
 
     def build_model(self) -> Classifier:
         """Returns the classifier with fresh weights.
@@ -151,9 +157,7 @@ class HyperParameters:
                 self.preprocess_channels, self.feature_base, self.feature_channels_out, outputs
             )
         elif self.models == "Mobilenetv2Classifier":
-            model = Mobilenetv2Classifier(
-                stacked, self.width_mul, outputs, num_ev_reps=self.num_ev_reps
-            )
+            model = Mobilenetv2Classifier(stacked, self.width_mul, outputs, num_ev_reps=self.num_ev_reps)
         else:
             model = SqueezenetClassifier(stacked, outputs, num_ev_reps=self.num_ev_reps)
         model.state_spec(self.height, self.width)  # says so where the frames are too small

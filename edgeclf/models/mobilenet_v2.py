@@ -97,7 +97,12 @@ class Mobilenetv2Classifier(FeedForwardClassifier):
     """
 
     def __init__(
-        self, cin: int = 2, width_mul: float = 1.0, num_classes: int = 2, round_nearest: int = 8, **kwargs: Any
+        self,
+        cin: int = 2,
+        width_mul: float = 1.0,
+        num_classes: int = 2,
+        round_nearest: int = 8,
+        **kwargs: Any,
     ) -> None:
         model = MobileNetV2(cin, num_classes, width_mul, round_nearest)
         super().__init__(model, cin, num_classes, int(kwargs.get("num_ev_reps", 1)))

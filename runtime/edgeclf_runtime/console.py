@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -68,13 +69,21 @@ def say(text: str) -> None:
 
 
 def write_json(target: str, document: Any) -> None:
-    """Writes a JSON document to a file, or to standard output where `target` is `-`."""
-    text = json.dumps(document, ensure_ascii=False, indent=2)
+    """Writes a JSON document to a file, or to standard output where `target` is `-`; NaN, which JSON lacks, is null."""
+    text = json.dumps(_without_nan(document), ensure_ascii=False, indent=2, allow_nan=False)
     if target == "-":
         click.echo(text)
         return
     with written_whole(Path(target)) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -18,6 +18,9 @@ KEEP_MEMORY = "keep_memory"
 LOGITS = "logits"
 PROBABILITIES = "probabilities"
 
+BACKGROUND = "background"
+"""The label of the output that means: nothing that the classifier knows is being shown."""
+
 
 @dataclass(frozen=True)
 class StateTensor:

@@ -172,7 +172,9 @@ def _open_session(path: Path, device: Device, threads: int | None) -> tuple[Any,
         if "CUDAExecutionProvider" in session.get_providers():
             _log.info("running on CUDA")
             return session, "cuda"
-        why = "its CUDA provider does not start (driver, CUDA or cuDNN libraries missing or of another version)"
+        why = (
+            "its CUDA provider does not start (driver, CUDA or cuDNN libraries missing or of another version)"
+        )
     else:
         session = None
         why = "the installed ONNX Runtime is the CPU build; pip uninstall onnxruntime, then pip install 'edgeclf[gpu]'"

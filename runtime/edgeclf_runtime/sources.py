@@ -207,7 +207,9 @@ def open_source(
         raise InputFileError(f"{path}: there is no such file.")
     if h5py.is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
         if start_ts is not None or max_duration is not None:
-            raise UsageError(f"{path}: a tensor file is used whole; give a start or a duration for recordings only.")
+            raise UsageError(
+                f"{path}: a tensor file is used whole; give a start or a duration for recordings only."
+            )
         return TensorSource(path, contract)
     return RecordingSource(open_recording(path, sensor_size), contract, start_ts, max_duration)
 

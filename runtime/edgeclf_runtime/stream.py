@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeclf_runtime.contract import BACKGROUND
 from edgeclf_runtime.session import Classifier
 from edgeclf_runtime.sources import Frame, FrameSource
-
-BACKGROUND = "background"
 
 
 @dataclass(frozen=True)

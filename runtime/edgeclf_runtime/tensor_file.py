@@ -111,7 +111,9 @@ class TensorFile:
         try:
             frames = self._data[start:stop]
         except OSError as error:
-            raise InputFileError(f"{self.path}: frames {start} to {stop} cannot be read; the file is damaged.") from error
+            raise InputFileError(
+                f"{self.path}: frames {start} to {stop} cannot be read; the file is damaged."
+            ) from error
         if self.attributes.store_as_uint8:
             return np.asarray(frames, np.float32) / np.float32(255)
         return np.asarray(frames, np.float32)
@@ -130,8 +132,12 @@ def _described(file: h5py.File, path: Path) -> tuple[h5py.Dataset, TensorAttribu
             "not a tensor file; HDF5 files of single events have to be converted with `edgeclf dataset events` first."
         )
     found = {name: _plain(value) for name, value in data.attrs.items()}
-    if missing := sorted({"events_to_tensor", "delta_t", "event_input_height", "event_input_width"} - found.keys()):
-        raise InputFileError(f"{path}: the tensor file does not say how it was made: {', '.join(missing)} is missing.")
+    if missing := sorted(
+        {"events_to_tensor", "delta_t", "event_input_height", "event_input_width"} - found.keys()
+    ):
+        raise InputFileError(
+            f"{path}: the tensor file does not say how it was made: {', '.join(missing)} is missing."
+        )
     if found.get("mode", "delta_t") != "delta_t":
         raise InputFileError(
             f"{path}: its frames hold a fixed number of events (mode {found['mode']!r}), and edgeclf needs frames of "

@@ -1,17 +1,19 @@
 """The outline of a hand that shows rock, paper or scissors, as a signed distance field.
 
-A hand is a union of tapered capsules (palm, forearm, two per finger) in the hand's own coordinates: the unit is
-the palm's width, the origin the palm's centre, `u` runs across the palm towards the thumb (of a hand that is not
-mirrored) and `v` towards the finger tips. The union is a smooth one, so that fingers meet the palm in a web and
-knuckles in a dent rather than in a sharp corner.
+A hand is a union of limbs (palm, forearm, fingers), each a chain of tapered capsules, in the hand's own
+coordinates: the unit is the palm's width, the origin the palm's centre, `u` runs across the palm towards the
+thumb (of a hand that is not mirrored) and `v` towards the finger tips. Limbs are joined by a smooth
+minimum, so that fingers meet the palm in a web and knuckles in a dent rather than in a sharp corner; the
+capsules of one limb by the plain minimum, as a smooth one makes shapes swell where they overlap.
 
-Distances are evaluated in pixels and only within each capsule's own bounding box, which makes a hand cost about
-as much as its area. Array arithmetic is restricted to operations that IEEE 754 rounds exactly (no `np.sin`, `np.exp`,
-no matrix product), so that a rendering does not depend on which SIMD path NumPy picks on a machine.
+Distances are evaluated in pixels and only within each limb's own bounding box, which makes a hand cost
+about as much as its area. Array arithmetic is restricted to operations that IEEE 754 rounds exactly (no
+`np.sin`, `np.exp` or matrix product), so that a rendering does not depend on which SIMD path NumPy picks on
+a machine.
 
-Sources: signed distance of a capsule and the polynomial smooth minimum, I. Quilez, "2D distance functions" and
-"smooth minimum" (iquilezles.org); hand proportions, rounded from NASA-STD-3000, Anthropometry (palm breadth about
-8.5 cm, middle finger about 8 cm long, fingers about 1.7 cm wide).
+Source of the distance to a capsule and of the polynomial smooth minimum: I. Quilez, "2D distance functions"
+and "smooth minimum" (iquilezles.org). The proportions are an adult's, roughly: a palm 8.5 cm wide, a middle
+finger 8 cm long, fingers 1.8 cm wide.
 """
 
 from __future__ import annotations
@@ -41,12 +43,12 @@ _REACH = 3.0
 _FOREARM_LENGTH = 7.0
 """Long enough (in palm widths) that a hand anywhere in the picture has an arm reaching past its border."""
 
-# Per finger, index to little finger: where it leaves the palm (u, v), its length and its radius, in palm widths.
+# Per finger, index to little: where it leaves the palm (u, v), its length and its radius, in palm widths.
 _FINGERS = (
-    (0.315, 0.36, 0.88, 0.098),
-    (0.105, 0.42, 0.97, 0.102),
-    (-0.105, 0.40, 0.90, 0.097),
-    (-0.305, 0.31, 0.70, 0.086),
+    (0.315, 0.36, 0.88, 0.106),
+    (0.105, 0.42, 0.97, 0.110),
+    (-0.105, 0.40, 0.90, 0.105),
+    (-0.305, 0.31, 0.70, 0.094),
 )
 
 
@@ -60,6 +62,9 @@ class Capsule:
     v1: float
     r0: float
     r1: float
+
+
+Limb: TypeAlias = tuple[Capsule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +95,18 @@ class Hand:
 
     Attributes:
         gesture: Class id, an index into `GESTURES`.
-        parts: Palm, fingers and thumb.
+        limbs: Palm, fingers and thumb.
         forearm: The arm, which does not count when it is asked how much of a hand is visible.
     """
 
     gesture: int
-    parts: tuple[Capsule, ...]
-    forearm: Capsule
+    limbs: tuple[Limb, ...]
+    forearm: Limb
 
     def radius(self) -> float:
-        """Returns the radius, in palm widths, of a circle around the palm's centre that holds all but the arm."""
-        ends = [(c.u0, c.v0, c.r0) for c in self.parts] + [(c.u1, c.v1, c.r1) for c in self.parts]
+        """Returns the radius (palm widths) of a circle about the palm's centre that holds all but the arm."""
+        capsules = [c for limb in self.limbs for c in limb]
+        ends = [(c.u0, c.v0, c.r0) for c in capsules] + [(c.u1, c.v1, c.r1) for c in capsules]
         return max(math.hypot(u, v) + r for u, v, r in ends)
 
     def inner_points(self, spacing: float = 0.05) -> NDArray[np.float64]:
@@ -111,7 +117,7 @@ class Hand:
         """
         half = math.ceil(self.radius() / spacing)
         side = 2 * half + 1
-        box, distance = signed_distance(self.parts, Pose(half, half, 1.0 / spacing, 0.0), side, side)
+        box, distance = signed_distance(self.limbs, Pose(half, half, 1.0 / spacing, 0.0), side, side)
         rows, columns = np.nonzero(distance < 0.0)
         return np.stack(
             [(columns + box[1].start - half) * spacing, (half - rows - box[0].start) * spacing], axis=1
@@ -135,26 +141,26 @@ def draw_hand(gesture: int, rng: np.random.Generator) -> Hand:
     extended = {PAPER: (0, 1, 2, 3), ROCK: (), SCISSORS: (0, 1)}[gesture]
     angles = _finger_angles(gesture, rng)
 
-    parts = [
-        Capsule(-0.13, -0.42, -0.21, 0.20, 0.21, 0.23),
-        Capsule(0.13, -0.42, 0.21, 0.20, 0.21, 0.23),
-    ]
+    palm = (Capsule(-0.13, -0.42, -0.21, 0.20, 0.22, 0.25), Capsule(0.13, -0.42, 0.21, 0.20, 0.22, 0.25))
+    limbs: list[Limb] = [palm]
     for i, (u, v, reach, radius) in enumerate(_FINGERS):
         radius *= stout
         if i in extended:
             reach *= length * rng.uniform(0.93, 1.07)
-            parts += _finger(u, v, reach, radius, angles[i], bend=rng.uniform(-9.0, 9.0))
+            limbs.append(_finger(u, v, reach, radius, angles[i], bend=rng.uniform(-9.0, 9.0)))
         else:
             # A curled finger shows its knuckle: a short, thick stub that stands a little out of the palm.
             top = v - 0.03 + rng.uniform(-0.025, 0.03)
-            parts.append(Capsule(0.92 * u, 0.10, 0.92 * u, top, radius * 1.2, radius * 1.25))
-    parts += _thumb(gesture, stout, length, rng)
+            limbs.append((Capsule(0.95 * u, 0.10, 0.95 * u, top, radius * 1.1, radius * 1.15),))
+    limbs.append(_thumb(gesture, stout, length, rng))
 
     wrist = rng.uniform(0.24, 0.29)
-    forearm = Capsule(0.0, -0.55, rng.uniform(-0.6, 0.6), -_FOREARM_LENGTH, wrist, wrist * rng.uniform(1.5, 2.2))
+    forearm = Capsule(
+        0.0, -0.55, rng.uniform(-0.6, 0.6), -_FOREARM_LENGTH, wrist, wrist * rng.uniform(1.5, 2.2)
+    )
     # Foreshortening of a palm that does not face the camera squarely, and the choice of the hand.
     across = rng.uniform(0.86, 1.06) * (1.0 if rng.random() < 0.5 else -1.0)
-    return Hand(gesture, tuple(_stretch(c, across) for c in parts), _stretch(forearm, across))
+    return Hand(gesture, tuple(_stretch(limb, across) for limb in limbs), _stretch((forearm,), across))
 
 
 def _finger_angles(gesture: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
@@ -164,24 +170,23 @@ def _finger_angles(gesture: int, rng: np.random.Generator) -> tuple[float, float
         opening = rng.uniform(20.0, 36.0)
         return 0.55 * opening + jitter[0], -0.45 * opening + jitter[1], 0.0, 0.0
     spread = rng.uniform(0.8, 1.35)
-    index, middle, ring, little = (spread * a + j for a, j in zip((13.0, 2.0, -9.0, -22.0), jitter, strict=True))
+    index, middle, ring, little = (
+        spread * a + j for a, j in zip((13.0, 2.0, -9.0, -22.0), jitter, strict=True)
+    )
     return index, middle, ring, little
 
 
-def _finger(u: float, v: float, reach: float, radius: float, angle: float, bend: float) -> list[Capsule]:
-    """Returns a finger of two capsules that leaves (u, v) at `angle` and turns by `bend` half way (degrees)."""
+def _finger(u: float, v: float, reach: float, radius: float, angle: float, bend: float) -> Limb:
+    """Returns a finger that leaves (u, v) at `angle` and turns by `bend` half way, both in degrees."""
     first, second = math.radians(angle), math.radians(angle + bend)
     # Its root lies inside the palm, so that the finger stays joined to it whichever way it points.
     u0, v0 = u - 0.15 * math.sin(first), v - 0.15 * math.cos(first)
     u1, v1 = u + 0.5 * reach * math.sin(first), v + 0.5 * reach * math.cos(first)
     u2, v2 = u1 + 0.42 * reach * math.sin(second), v1 + 0.42 * reach * math.cos(second)
-    return [
-        Capsule(u0, v0, u1, v1, radius * 1.08, radius),
-        Capsule(u1, v1, u2, v2, radius, radius * 0.82),
-    ]
+    return Capsule(u0, v0, u1, v1, radius * 1.08, radius), Capsule(u1, v1, u2, v2, radius, radius * 0.82)
 
 
-def _thumb(gesture: int, stout: float, length: float, rng: np.random.Generator) -> list[Capsule]:
+def _thumb(gesture: int, stout: float, length: float, rng: np.random.Generator) -> Limb:
     """Returns the thumb: spread for paper, folded against the curled fingers otherwise."""
     radius = 0.115 * stout
     if gesture == PAPER:
@@ -189,52 +194,55 @@ def _thumb(gesture: int, stout: float, length: float, rng: np.random.Generator) 
         tip = angle - math.radians(rng.uniform(5.0, 28.0))
         u1, v1 = 0.27 + 0.42 * length * math.sin(angle), -0.18 + 0.42 * length * math.cos(angle)
         u2, v2 = u1 + 0.34 * length * math.sin(tip), v1 + 0.34 * length * math.cos(tip)
-        return [
-            Capsule(0.20, -0.24, u1, v1, radius * 1.5, radius),
-            Capsule(u1, v1, u2, v2, radius, radius * 0.82),
-        ]
+        return Capsule(0.20, -0.24, u1, v1, radius * 1.5, radius), Capsule(
+            u1, v1, u2, v2, radius, radius * 0.82
+        )
     out = rng.uniform(0.38, 0.46)
     up = rng.uniform(0.08, 0.2)
-    return [
+    return (
         Capsule(0.24, -0.24, out, up - 0.06, radius * 1.4, radius * 1.05),
         Capsule(out, up - 0.06, out - 0.22, up + 0.08, radius * 1.05, radius),
-    ]
+    )
 
 
-def _stretch(part: Capsule, across: float) -> Capsule:
-    """Returns `part` with its `u` coordinates multiplied by `across`."""
-    return Capsule(part.u0 * across, part.v0, part.u1 * across, part.v1, part.r0, part.r1)
+def _stretch(limb: Limb, across: float) -> Limb:
+    """Returns `limb` with its `u` coordinates multiplied by `across`."""
+    return tuple(Capsule(c.u0 * across, c.v0, c.u1 * across, c.v1, c.r0, c.r1) for c in limb)
 
 
-def signed_distance(parts: Sequence[Capsule], pose: Pose, width: int, height: int) -> tuple[Box, FloatImage]:
-    """Returns the distance to the outline of the union of `parts`, within its bounding box in the picture.
+def signed_distance(limbs: Sequence[Limb], pose: Pose, width: int, height: int) -> tuple[Box, FloatImage]:
+    """Returns the distance to the outline of the union of `limbs`, within its bounding box in the picture.
 
     Args:
-        parts: The shapes.
+        limbs: The shapes.
         pose: Where they are.
         width: The picture's width, in pixels.
         height: The picture's height, in pixels.
 
     Returns:
-        The bounding box as (rows, columns), and the distances `[rows, columns]` in pixels, negative inside. The box
-        holds everything closer than about 3 px to the outline, and is empty where nothing is in the picture. Farther
-        outside, distances are only known to be large.
+        The bounding box as (rows, columns), and the distances `[rows, columns]` in pixels, negative inside.
+        The box holds everything closer than about 3 px to the outline, and is empty where nothing is in the
+        picture. Farther outside, distances are only known to be large.
     """
     blend = _WEB * pose.scale
     margin = blend + _REACH
-    placed = [_place(part, pose) for part in parts]
-    boxes = [_bounding_box(part, margin, width, height) for part in placed]
-    seen = [(part, box) for part, box in zip(placed, boxes, strict=True) if _area(box) > 0]
+    placed = [tuple(_place(part, pose) for part in limb) for limb in limbs]
+    boxes = [_bounding_box(limb, margin, width, height) for limb in placed]
+    seen = [
+        (limb, rows, columns)
+        for limb, (rows, columns) in zip(placed, boxes, strict=True)
+        if rows.start < rows.stop and columns.start < columns.stop
+    ]
     if not seen:
         return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.float32)
-    top = min(rows.start for _, (rows, _) in seen)
-    left = min(columns.start for _, (_, columns) in seen)
-    bottom = max(rows.stop for _, (rows, _) in seen)
-    right = max(columns.stop for _, (_, columns) in seen)
+    top, bottom = min(rows.start for _, rows, _ in seen), max(rows.stop for _, rows, _ in seen)
+    left, right = min(columns.start for _, _, columns in seen), max(columns.stop for _, _, columns in seen)
 
     union = np.full((bottom - top, right - left), 2.0 * margin, np.float32)
-    for part, (rows, columns) in seen:
-        distance = _capsule_distance(part, rows, columns)
+    for limb, rows, columns in seen:
+        distance = _capsule_distance(limb[0], rows, columns)
+        for part in limb[1:]:
+            np.minimum(distance, _capsule_distance(part, rows, columns), out=distance)
         view = union[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         _smooth_minimum(view, distance, blend)
     return (slice(top, bottom), slice(left, right)), union
@@ -245,17 +253,18 @@ def coverage(distance: FloatImage, softness: float) -> FloatImage:
 
     Args:
         distance: Signed distance to the outline, in pixels.
-        softness: Width of the transition from 0 to 1, in pixels: 1 is anti-aliasing alone, more is defocus. At
-            most 6, beyond which the distance is not known.
+        softness: Width of the transition from 0 to 1, in pixels: 1 is anti-aliasing alone, more is defocus.
+            At most 6, beyond which the distance is not known.
     """
     ramp = np.clip(np.float32(0.5) - distance * np.float32(1.0 / softness), np.float32(0.0), np.float32(1.0))
-    return ramp * ramp * (np.float32(3.0) - ramp - ramp)
+    smooth: FloatImage = ramp * ramp * (np.float32(3.0) - ramp - ramp)
+    return smooth
 
 
 def render(hand: Hand, pose: Pose, width: int, height: int, softness: float = 1.5) -> FloatImage:
     """Returns the coverage `[height, width]`, 0 to 1, of a picture by a hand and its arm."""
     picture = np.zeros((height, width), np.float32)
-    box, distance = signed_distance((*hand.parts, hand.forearm), pose, width, height)
+    box, distance = signed_distance((*hand.limbs, hand.forearm), pose, width, height)
     picture[box] = coverage(distance, softness)
     return picture
 
@@ -267,21 +276,18 @@ def _place(part: Capsule, pose: Pose) -> Capsule:
     return Capsule(x0, y0, x1, y1, part.r0 * pose.scale, part.r1 * pose.scale)
 
 
-def _bounding_box(part: Capsule, margin: float, width: int, height: int) -> Box:
-    """Returns the part of the picture within `margin` of a placed capsule; of no area where there is none."""
-    left = math.floor(min(part.u0 - part.r0, part.u1 - part.r1) - margin)
-    right = math.ceil(max(part.u0 + part.r0, part.u1 + part.r1) + margin) + 1
-    top = math.floor(min(part.v0 - part.r0, part.v1 - part.r1) - margin)
-    bottom = math.ceil(max(part.v0 + part.r0, part.v1 + part.r1) + margin) + 1
-    return (slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width)))
-
-
-def _area(box: Box) -> int:
-    return max(box[0].stop - box[0].start, 0) * max(box[1].stop - box[1].start, 0)
+def _bounding_box(limb: Limb, margin: float, width: int, height: int) -> Box:
+    """Returns the part of the picture within `margin` of a placed limb; of no area where there is none."""
+    ends = [(c.u0, c.v0, c.r0) for c in limb] + [(c.u1, c.v1, c.r1) for c in limb]
+    left = math.floor(min(x - r for x, _, r in ends) - margin)
+    right = math.ceil(max(x + r for x, _, r in ends) + margin) + 1
+    top = math.floor(min(y - r for _, y, r in ends) - margin)
+    bottom = math.ceil(max(y + r for _, y, r in ends) + margin) + 1
+    return slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
 
 
 def _capsule_distance(part: Capsule, rows: slice, columns: slice) -> FloatImage:
-    """Returns the distance to a placed capsule; of a tapered one the radius is interpolated along its axis."""
+    """Returns the distance to a placed capsule, whose radius is interpolated along its axis."""
     dx, dy = part.u1 - part.u0, part.v1 - part.v0
     inverse = 1.0 / max(dx * dx + dy * dy, 1e-12)
     # Everything that depends on the column or on the row alone is computed once a column or a row.
@@ -302,7 +308,7 @@ def _capsule_distance(part: Capsule, rows: slice, columns: slice) -> FloatImage:
 
 
 def _smooth_minimum(target: FloatImage, other: FloatImage, blend: float) -> None:
-    """Replaces `target` by the smooth minimum of it and `other`, whose corner is rounded over `blend` pixels."""
+    """Replaces `target` by the minimum of it and `other`, its corners rounded over `blend` pixels."""
     corner = target - other
     np.abs(corner, out=corner)
     np.subtract(np.float32(blend), corner, out=corner)

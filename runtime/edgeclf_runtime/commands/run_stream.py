@@ -12,8 +12,7 @@ from typing import Any, TextIO
 import click
 
 from edgeclf_runtime.console import json_option, progress, say, table, verbosity_options, write_json
-from edgeclf_runtime.errors import DamagedInputError
-from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, UsageError
 from edgeclf_runtime.latency import LatencySummary, summarise
 from edgeclf_runtime.session import Classifier, Device
 from edgeclf_runtime.sources import open_source
@@ -25,7 +24,9 @@ from edgeclf_runtime.stream import run_streams
 @click.argument("source", nargs=-1, required=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="auto", show_default=True,
               help="Where to run. cuda is an error where it does not start; auto says what it chose.")  # fmt: skip
-@click.option("--output", metavar="FILE.jsonl", help="Write the predictions here instead of to standard output.")
+@click.option(
+    "--output", metavar="FILE.jsonl", help="Write the predictions here instead of to standard output."
+)
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Score from which a prediction counts as accepted.")  # fmt: skip
 @click.option("--sensor-size", type=click.IntRange(min=1), nargs=2, metavar="WIDTH HEIGHT",
@@ -63,18 +64,25 @@ def run_stream(
         ]
         counts: list[Counter[str]] = [Counter() for _ in sources]
         latencies: list[float] = []
-        with _output(output, json_path) as out, progress(
-            run_streams(classifier, sources, threshold, realtime), "frames"
-        ) as predictions:
-            for prediction in predictions:
-                if out is not None:
-                    out.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
-                counts[prediction.stream][prediction.label] += 1
-                latencies.append(prediction.latency_us)
+        failure: EdgeclfError | None = None
+        with (
+            _output(output, json_path) as out,
+            progress(run_streams(classifier, sources, threshold, realtime), "frames") as predictions,
+        ):
+            try:
+                for prediction in predictions:
+                    if out is not None:
+                        out.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
+                    counts[prediction.stream][prediction.label] += 1
+                    latencies.append(prediction.latency_us)
+            except EdgeclfError as error:
+                failure = error  # what was predicted until then is kept and summed up first
     summary = _summary(source, counts, summarise(latencies), classifier)
     _show(summary)
     if json_path is not None:
         write_json(json_path, summary)
+    if failure is not None:
+        raise failure
     problems = [problem for opened in sources for problem in opened.problems]
     for path, count in zip(source, counts, strict=True):
         if not count:
@@ -89,12 +97,20 @@ def _output(path: str | None, json_path: str | None) -> Iterator[TextIO | None]:
     if path is None:
         yield None if json_path == "-" else click.get_text_stream("stdout")
         return
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    # Line by line into the file itself: whoever follows it sees each frame, and an interruption loses none.
+    try:
+        file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UsageError(f"{path}: the predictions cannot be written there ({error.strerror}).") from error
+    with file:
         yield file
 
 
 def _summary(
-    source: tuple[str, ...], counts: list[Counter[str]], latency: LatencySummary | None, classifier: Classifier
+    source: tuple[str, ...],
+    counts: list[Counter[str]],
+    latency: LatencySummary | None,
+    classifier: Classifier,
 ) -> dict[str, Any]:
     return {
         "device": classifier.device,
@@ -116,6 +132,9 @@ def _show(summary: dict[str, Any]) -> None:
     if summary["latency"] is not None:
         say(
             "latency a frame: "
-            + ", ".join(f"{name[:-3]} {summary['latency'][name]:.0f} µs" for name in ("p50_us", "p95_us", "p99_us", "max_us"))
+            + ", ".join(
+                f"{name[:-3]} {summary['latency'][name]:.0f} µs"
+                for name in ("p50_us", "p95_us", "p99_us", "max_us")
+            )
             + f" on {summary['device']}"
         )

@@ -1,0 +1,1 @@
+"""Data sets: making them, and reading Metavision's layout."""

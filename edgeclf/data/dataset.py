@@ -1,0 +1,131 @@
+"""A data set folder in Metavision's layout, opened for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeclf.data.labels import (
+    IGNORED,
+    class_lookup,
+    class_names,
+    frame_labels,
+    label_file_of,
+    read_label_map,
+    read_labels,
+)
+from edgeclf_runtime.contract import BACKGROUND
+from edgeclf_runtime.errors import InputFileError, UsageError
+from edgeclf_runtime.tensor_file import TensorAttributes, TensorFile
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class LabelledRecording:
+    """One recording of a split.
+
+    Attributes:
+        path: Its tensor file.
+        labels: The right output for each frame, `[N]`; -1 where a frame is left out.
+        attributes: How its frames were made.
+    """
+
+    path: Path
+    labels: NDArray[np.int64]
+    attributes: TensorAttributes
+
+    def __len__(self) -> int:
+        return self.labels.size
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """What the files of a data set agree on.
+
+    Attributes:
+        classes: Names of the classes, background left out.
+        attributes: How the frames were made.
+        frame_shape: Channels, rows and columns of a stored frame.
+    """
+
+    classes: tuple[str, ...]
+    attributes: TensorAttributes
+    frame_shape: tuple[int, int, int]
+
+
+def describe(root: Path) -> DatasetDescription:
+    """Returns what the first recording of a data set says; `recordings` holds the others against the model.
+
+    Raises:
+        InputFileError: Where the folder is no data set.
+    """
+    classes = class_names(read_label_map(root))
+    split: Split
+    for split in ("train", "val", "test"):
+        if (root / split).is_dir():
+            with TensorFile(_tensor_files(root, split)[0]) as file:
+                return DatasetDescription(classes, file.attributes, file.shape[1:])
+    raise InputFileError(f"{root}: this data set folder has none of the folders train, val and test.")
+
+
+def recordings(
+    root: Path,
+    split: Split,
+    outputs: Sequence[str],
+    delta_t: int,
+    preprocess: str,
+    label_delta_t: int | None = None,
+) -> list[LabelledRecording]:
+    """Opens the recordings of a split with their labels, sorted by name.
+
+    Args:
+        root: The data set folder.
+        split: Which of its folders.
+        outputs: The model's outputs, in order.
+        delta_t: Duration of a frame in µs that the model takes.
+        preprocess: The preprocessing that the model takes.
+        label_delta_t: Interval of labelling in µs, see `frame_labels`.
+
+    Raises:
+        InputFileError: Where a file is missing or is not what it should be.
+        UsageError: Where the files are not made for this model.
+    """
+    lookup = class_lookup(read_label_map(root), outputs, str(root))
+    background = outputs.index(BACKGROUND) if BACKGROUND in outputs else IGNORED
+    result = []
+    for path in _tensor_files(root, split):
+        with TensorFile(path) as file:
+            made = file.attributes
+            if (made.preprocess, made.delta_t) != (preprocess, delta_t):
+                raise UsageError(
+                    f"{path}: its frames were made by {made.preprocess} every {made.delta_t} µs, and the model takes "
+                    f"{preprocess} every {delta_t} µs; make the data set again to fit."
+                )
+            frames = len(file)
+        label_file = label_file_of(path)
+        try:
+            labels = frame_labels(
+                read_labels(label_file), lookup, frames, delta_t, made.start_ts, label_delta_t, background
+            )
+        except UsageError as error:
+            raise InputFileError(f"{label_file}: {error}") from error
+        result.append(LabelledRecording(path, labels, made))
+    return result
+
+
+def _tensor_files(root: Path, split: Split) -> list[Path]:
+    folder = root / split
+    if not folder.is_dir():
+        raise InputFileError(f"{root}: this data set has no folder {split}.")
+    files = sorted(folder.glob("*.h5"))
+    if not files:
+        raise InputFileError(
+            f"{folder}: there is no .h5 file in it; make them with `edgeclf dataset events`."
+        )
+    return files

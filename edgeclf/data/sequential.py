@@ -1,0 +1,142 @@
+"""Sequential loading: a recording's frames in consecutive batches, so that memory can be carried from one to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from edgeclf_runtime.preprocessing import area_resize
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from edgeclf.data.dataset import LabelledRecording
+from edgeclf.data.labels import IGNORED
+from edgeclf_runtime.tensor_file import TensorFile
+
+
+class VideoInfo(NamedTuple):
+    """Where the frames of one row of a batch come from.
+
+    Attributes:
+        path: The tensor file; empty for a row that only fills the batch up.
+        start_frame: Number of the first frame in it.
+        frames: How many of the row's frames are the recording's; those after it are zeros.
+        batch_start_us: Time of the first frame's start, in the recording's own time.
+    """
+
+    path: str
+    start_frame: int
+    frames: int
+    batch_start_us: int
+
+
+class Batch(TypedDict):
+    """A batch, under Metavision's names.
+
+    `inputs` float32 `[T, B, C, H, W]`; `labels` int64 `[T, B]`, -1 where a frame is left out; `mask_keep_memory`
+    float32 `[B, 1, 1, 1]`, 0 where a recording starts; `frame_is_labeled` bool `[T, B]`; `video_infos`, B of them.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    mask_keep_memory: Tensor
+    frame_is_labeled: Tensor
+    video_infos: list[VideoInfo]
+
+
+class SequentialDataset(IterableDataset[Batch]):
+    """Batches of B recordings side by side, `num_tbins` frames of each at a time.
+
+    A row goes through its recording to the end, then takes the next one that no row has taken. The last frames of a
+    recording, and rows for which no recording is left, are filled up with zeros that are not labelled, so that every
+    frame is seen exactly once.
+
+    Args:
+        recordings: What to load.
+        frame_size: Rows and columns of the frames; stored ones that are larger are shrunk by area.
+        batch_size: Recordings side by side.
+        num_tbins: Frames of each in one batch.
+        shuffle_seed: Order of the recordings, another every epoch; None: as given.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[LabelledRecording],
+        frame_size: tuple[int, int],
+        batch_size: int,
+        num_tbins: int,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        self.recordings = list(recordings)
+        self.frame_size = frame_size
+        self.batch_size = min(batch_size, len(self.recordings))
+        self.num_tbins = num_tbins
+        self.shuffle_seed = shuffle_seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the recordings, where they are shuffled."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields the batches of one epoch."""
+        rows: list[Iterator[tuple[VideoInfo, Tensor, Tensor]]] = []
+        waiting = iter(self._order())
+        rows = [
+            self._chunks(recording) for _, recording in zip(range(self.batch_size), waiting, strict=False)
+        ]
+        while True:
+            parts: list[tuple[VideoInfo, Tensor, Tensor] | None] = []
+            for i, row in enumerate(rows):
+                part = next(row, None)
+                if part is None and (recording := next(waiting, None)) is not None:
+                    rows[i] = self._chunks(recording)
+                    part = next(rows[i])
+                parts.append(part)
+            present = [part for part in parts if part is not None]
+            if not present:
+                return
+            nothing = (
+                VideoInfo("", 0, 0, 0),
+                torch.zeros_like(present[0][1]),
+                torch.full_like(present[0][2], IGNORED),
+            )
+            yield _collate([part or nothing for part in parts])
+
+    def _order(self) -> list[LabelledRecording]:
+        if self.shuffle_seed is None:
+            return self.recordings
+        order = np.random.default_rng((self.shuffle_seed, self._epoch)).permutation(len(self.recordings))
+        return [self.recordings[i] for i in order]
+
+    def _chunks(self, recording: LabelledRecording) -> Iterator[tuple[VideoInfo, Tensor, Tensor]]:
+        """Yields a recording in pieces of `num_tbins` frames, the last one filled up."""
+        made = recording.attributes
+        with TensorFile(recording.path) as file:
+            for start in range(0, len(recording), self.num_tbins):
+                frames = area_resize(file.read(start, start + self.num_tbins), *self.frame_size)
+                labels = recording.labels[start : start + self.num_tbins]
+                missing = self.num_tbins - len(frames)
+                info = VideoInfo(
+                    str(recording.path), start, len(frames), made.start_ts + start * made.delta_t
+                )
+                yield (
+                    info,
+                    torch.from_numpy(np.pad(frames, ((0, missing), (0, 0), (0, 0), (0, 0)))),
+                    torch.from_numpy(np.pad(labels, (0, missing), constant_values=IGNORED)),
+                )
+
+
+def _collate(parts: Sequence[tuple[VideoInfo, Tensor, Tensor]]) -> Batch:
+    infos, frames, labels = zip(*parts, strict=True)
+    stacked = torch.stack(labels, dim=1)
+    keep = torch.tensor([float(info.start_frame > 0) for info in infos])
+    return {
+        "inputs": torch.stack(frames, dim=1),
+        "labels": stacked,
+        "mask_keep_memory": keep.view(-1, 1, 1, 1),
+        "frame_is_labeled": stacked != IGNORED,
+        "video_infos": list(infos),
+    }

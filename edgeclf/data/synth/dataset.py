@@ -1,0 +1,91 @@
+"""The synthetic gesture data set as files: RAW recordings and Metavision's layout beside them."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeclf.data.conversion import FrameRecipe, convert_events
+from edgeclf.data.dataset import Split
+from edgeclf.data.labels import LabelEvents, write_box_labels, write_label_map
+from edgeclf.data.raw_writer import write_recording
+from edgeclf.data.synth.recording import GESTURES, GestureRecording, simulate_recording
+
+SENSOR_SIZE = (320, 320)
+"""Width and height of a GenX320."""
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """Number of recordings in each split."""
+
+    train: int
+    val: int
+    test: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.train + self.val + self.test
+
+
+@dataclass(frozen=True)
+class _Job:
+    out: Path
+    split: Split
+    name: str
+    seed: np.random.SeedSequence
+    recipe: FrameRecipe
+
+
+def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, workers: int) -> Iterator[str]:
+    """Makes the data set, several recordings at a time; yields each recording's name when its files are there.
+
+    Args:
+        out: The data set folder: `raw/<split>/NAME.raw`, `<split>/NAME.h5`, `<split>/NAME_bbox.npy`.
+        sizes: Recordings of each split.
+        recipe: How frames are made.
+        seed: The same seed makes the same files, whatever the number of workers.
+        workers: Processes.
+    """
+    write_label_map(out, GESTURES)
+    splits: list[Split] = ["train"] * sizes.train + ["val"] * sizes.val + ["test"] * sizes.test
+    seeds = np.random.SeedSequence(seed).spawn(len(splits))
+    jobs = [
+        _Job(out, split, f"gestures_{i:04d}", child, recipe)
+        for i, (split, child) in enumerate(zip(splits, seeds, strict=True))
+    ]
+    # A fresh interpreter for each worker: forking one that has started torch's threads may hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_make, jobs)
+
+
+def _make(job: _Job) -> str:
+    recording = simulate_recording(job.seed)
+    write_recording(job.out / "raw" / job.split / f"{job.name}.raw", [recording.events], SENSOR_SIZE)
+    path = job.out / job.split / f"{job.name}.h5"
+    frames = convert_events(
+        [recording.events], SENSOR_SIZE, path, job.recipe, start_ts=0, max_duration=recording.duration_us
+    )
+    labels = labels_of(recording, frames, job.recipe.delta_t)
+    write_box_labels(path.with_name(f"{job.name}_bbox.npy"), labels, job.recipe.frame_size or SENSOR_SIZE)
+    return job.name
+
+
+def labels_of(recording: GestureRecording, frames: int, delta_t: int) -> LabelEvents:
+    """Returns a label at the start of every frame in the middle of which a gesture is shown."""
+    middles = np.arange(frames, dtype=np.int64) * delta_t + delta_t // 2
+    starts = middles - delta_t // 2
+    parts = [
+        (starts[shown], np.full(int(shown.sum()), segment.class_id, np.int64))
+        for segment in recording.segments
+        for shown in [(middles >= segment.start_us) & (middles < segment.end_us)]
+    ]
+    if not parts:
+        return LabelEvents(np.empty(0, np.int64), np.empty(0, np.int64))
+    return LabelEvents(np.concatenate([t for t, _ in parts]), np.concatenate([c for _, c in parts]))

@@ -1,0 +1,104 @@
+"""The Lightning module that trains a classifier."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional
+
+from edgeclf.data.labels import IGNORED
+from edgeclf.data.sequential import Batch
+from edgeclf.evaluation import LogitsCollector
+from edgeclf.hyperparameters import HyperParameters
+from edgeclf.models import State, detach_state, mask_state
+from edgeclf.utils_metrics import compute_kpis
+
+
+class ClassificationModel(LightningModule):
+    """Trains a classifier by truncated back-propagation through time.
+
+    The network is `net`. Its memory is kept here between consecutive batches of a recording, cut off from the graph,
+    and cleared by `mask_keep_memory` where a new recording starts; the loss is the cross-entropy of labelled frames.
+
+    Args:
+        hparams: Hyper-parameters (see `HyperParameters`), as the namespace of a command line or as a mapping.
+    """
+
+    def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
+        super().__init__()
+        values = vars(hparams) if isinstance(hparams, Namespace) else dict(hparams)
+        self.settings = HyperParameters.from_mapping(values)
+        self.save_hyperparameters(values | self.settings.to_dict())
+        self.net = self.settings.build_model()
+        self._memory: State | None = None
+        self._collector = LogitsCollector()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Returns logits `[T, B, K]` of a batch and keeps the memory for the next one."""
+        x = batch["inputs"]
+        if self._memory is None:
+            self._memory = self.net.initial_state(x.shape[1], x.shape[-2], x.shape[-1])
+        logits, state = self.net.unroll(x, mask_state(self._memory, batch["mask_keep_memory"]))
+        self._memory = detach_state(state)
+        return logits
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns AdamW with a learning rate that falls to zero along a cosine over the epochs."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.settings.lr, weight_decay=self.settings.wd)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs or 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Forgets what validation left in memory."""
+        self._memory = None
+
+    def training_step(self, batch: Batch, batch_nb: int) -> Tensor | None:
+        """Returns the loss of the labelled frames; None, which skips the step, where no frame is labelled."""
+        del batch_nb
+        logits = self(batch)
+        if not batch["frame_is_labeled"].any():
+            return None
+        loss = functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED)
+        self.log("train_loss", loss, prog_bar=True, batch_size=batch["labels"].shape[1])
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts with no memory and no results."""
+        self._memory, self._collector = None, LogitsCollector()
+
+    def validation_step(self, batch: Batch, batch_nb: int) -> None:
+        """Collects the logits of a batch."""
+        del batch_nb
+        self._collector.add(batch, self(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val_acc` (frames), `val_recording_acc` and `val_loss`."""
+        recordings = self._collector.recordings()
+        kpis = self._kpis()
+        logits = torch.cat([recording.logits for recording in recordings])
+        labels = torch.cat([recording.labels for recording in recordings])
+        self.log("val_loss", functional.cross_entropy(logits, labels, ignore_index=IGNORED), prog_bar=True)
+        self.log("val_acc", kpis["accuracy"], prog_bar=True)
+        self.log("val_recording_acc", kpis["recording_accuracy"], prog_bar=True)
+
+    def on_test_epoch_start(self) -> None:
+        """Starts with no memory and no results."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Batch, batch_nb: int) -> None:
+        """Collects the logits of a batch."""
+        self.validation_step(batch, batch_nb)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs every KPI as `test_<name>`."""
+        self.log_dict({f"test_{name}": value for name, value in self._kpis().items()})
+
+    def _kpis(self) -> dict[str, float]:
+        results = [recording.result() for recording in self._collector.recordings()]
+        return compute_kpis(results, self.settings.labels, self.settings.delta_t)

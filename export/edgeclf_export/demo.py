@@ -1,0 +1,98 @@
+"""The main job on what the project ships: export, stream, check parity, report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeclf_export.export import export_checkpoint
+from edgeclf_export.parity import ParityCheck, ParityReport
+from edgeclf_export.report import stream_picture, write_report
+from edgeclf_runtime.errors import InputFileError
+from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.latency import LatencySummary, summarise
+from edgeclf_runtime.session import Classifier
+from edgeclf_runtime.sources import open_source
+from edgeclf_runtime.stream import StreamPrediction, run_streams
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the project ships: a checkpoint, a recording, and a small data set."""
+
+    checkpoint: Path
+    recording: Path
+    dataset: Path
+
+
+def find_samples() -> Samples:
+    """Returns the samples, inside the installed package or in the checkout.
+
+    Raises:
+        InputFileError: Where they are in neither.
+    """
+    here = Path(__file__).resolve()
+    for folder in (here.parent / "samples", here.parents[2] / "samples"):
+        if (folder / "gestures.ckpt").is_file():
+            return Samples(folder / "gestures.ckpt", folder / "gestures.raw", folder / "gestures")
+    raise InputFileError(
+        f"{here.parent}: the samples are missing; install edgeclf again, or use a full checkout."
+    )
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What streaming a recording gave."""
+
+    predictions: list[StreamPrediction]
+    frames: list[NDArray[np.float32]]
+    latency: LatencySummary | None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many frames got each label."""
+        return Counter(prediction.label for prediction in self.predictions)
+
+
+def stream(model: Path, recording: Path, output: Path) -> StreamResult:
+    """Streams a recording through a model; the predictions go to `output`, a JSON object a line."""
+    with Classifier.load(model, "cpu") as classifier:
+        source = open_source(recording, classifier.contract)
+        frames = [frame.data for frame in source]  # kept for the picture; made a second time below
+        predictions = list(run_streams(classifier, [source]))
+    with written_whole(output) as temporary:
+        lines = [json.dumps(prediction.to_dict(), ensure_ascii=False) for prediction in predictions]
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return StreamResult(predictions, frames, summarise([p.latency_us for p in predictions]))
+
+
+def export_sample(samples: Samples, out: Path) -> Path:
+    """Exports the sample checkpoint to ONNX and TorchScript; returns the ONNX file."""
+    files = list(export_checkpoint(samples.checkpoint, out, ["onnx", "torchscript"]))
+    return files[0].path
+
+
+def sample_parity(samples: Samples, model: Path) -> ParityCheck:
+    """Returns the parity check of the exported sample on the sample data set."""
+    return ParityCheck(samples.checkpoint, model, samples.dataset)
+
+
+def write_demo_report(
+    path: Path, samples: Samples, streamed: StreamResult, parity: ParityReport, labels: tuple[str, ...]
+) -> None:
+    """Writes the demo's page: the summary, the stream's picture, the KPIs."""
+    facts = [
+        ("checkpoint", samples.checkpoint.name),
+        ("recording", samples.recording.name),
+        ("frames", str(len(streamed.predictions))),
+    ]
+    if streamed.latency is not None:
+        facts.append(
+            ("latency a frame", f"p50 {streamed.latency.p50_us:.0f} µs, p99 {streamed.latency.p99_us:.0f} µs")
+        )
+    write_report(path, parity, facts, stream_picture(streamed.frames, streamed.predictions, labels))

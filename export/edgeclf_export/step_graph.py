@@ -1,0 +1,87 @@
+"""The step graph: one frame a stream and the state in, logits, probabilities and the next state out."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from edgeclf.checkpoint import Checkpoint
+from edgeclf.models import Classifier, mask_state
+from edgeclf_runtime.contract import Contract, StateTensor
+
+_VERSIONS_OF = ("edgeclf", "torch", "onnx", "onnxscript")
+
+
+class StepGraph(nn.Module):
+    """A classifier's `step` with positional inputs, in the order of the contract's names.
+
+    Batch normalisation is folded into the convolutions before it. The classifier given is left as it is.
+
+    Args:
+        classifier: The trained classifier.
+        contract: What the file will say.
+    """
+
+    def __init__(self, classifier: Classifier, contract: Contract) -> None:
+        super().__init__()
+        self.classifier = fold_batch_norm(copy.deepcopy(classifier).eval())
+        self.names = [tensor.name for tensor in contract.state]
+        self.eval()
+
+    def forward(self, frames: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
+        """Maps frames `[B, C, H, W]` (and `keep_memory` `[B]` and the state) to logits, probabilities, next state."""
+        state = dict(zip(self.names, memory[1:], strict=True))
+        if memory:
+            state = mask_state(state, memory[0])
+        logits, after = self.classifier.step(frames, state)
+        return (logits, logits.softmax(dim=1), *(after[name] for name in self.names))
+
+    def example_inputs(self, contract: Contract, batch: int) -> tuple[Tensor, ...]:
+        """Returns inputs of the right shapes for `batch` streams: zeros, memory kept."""
+        frames = torch.zeros(batch, *contract.frame_shape)
+        if not contract.state:
+            return (frames,)
+        return (
+            frames,
+            torch.ones(batch),
+            *(torch.zeros(batch, *tensor.shape) for tensor in contract.state),
+        )
+
+
+def fold_batch_norm(module: Classifier) -> Classifier:
+    """Folds every batch normalisation that follows a convolution in a `Sequential` into it, in place."""
+    for layers in module.modules():
+        if not isinstance(layers, nn.Sequential):
+            continue
+        for i in range(len(layers) - 1):
+            convolution, norm = layers[i], layers[i + 1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                layers[i] = fuse_conv_bn_eval(convolution, norm)
+                layers[i + 1] = nn.Identity()
+    return module
+
+
+def contract_of(checkpoint: Checkpoint, classifier: Classifier) -> Contract:
+    """Returns the contract of a checkpoint's step graph in float32, without an opset."""
+    hyper = checkpoint.hyperparameters
+    return Contract(
+        architecture=hyper.models,
+        labels=hyper.labels,
+        delta_t=hyper.delta_t,
+        preprocess=hyper.preprocess,
+        preprocess_kwargs=dict(hyper.preprocess_kwargs),
+        sensor_size=hyper.sensor_size,
+        frame_shape=(classifier.channels, hyper.height, hyper.width),
+        state=tuple(
+            StateTensor(name, shape)
+            for name, shape in classifier.state_spec(hyper.height, hyper.width).items()
+        ),
+        precision="float32",
+        opset=None,
+        versions={package: importlib.metadata.version(package) for package in _VERSIONS_OF},
+        checkpoint_sha256=checkpoint.sha256,
+    )
