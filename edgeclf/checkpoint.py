@@ -28,10 +28,7 @@ _SAFE_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_numpy_scalar, "numpy.core.multiarray.scalar"),
     (_numpy_scalar, "numpy._core.multiarray.scalar"),
     np.dtype,
-    *{
-        type(np.dtype(code))
-        for code in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-    },
+    *{type(np.dtype(code)) for code in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")},
 ]
 
 
@@ -98,9 +95,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "Lightning .ckpt made by `edgeclf train` or by Metavision ML's classification training."
         )
     weights = {
-        name.removeprefix("net."): value
-        for name, value in content["state_dict"].items()
-        if name.startswith("net.")
+        name.removeprefix("net."): value for name, value in content["state_dict"].items() if name.startswith("net.")
     }
     if not weights:
         raise InputFileError(

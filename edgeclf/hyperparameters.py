@@ -73,9 +73,7 @@ class HyperParameters:
     wd: float = 1e-4
 
     @classmethod
-    def from_mapping(
-        cls, values: Mapping[str, Any], source: str = "these hyper-parameters"
-    ) -> HyperParameters:
+    def from_mapping(cls, values: Mapping[str, Any], source: str = "these hyper-parameters") -> HyperParameters:
         """Reads hyper-parameters of any age.
 
         Args:
@@ -149,13 +147,9 @@ class HyperParameters:
         stacked = self.num_ev_reps * self.preprocess_channels
         model: Classifier
         if self.models == "ConvRNNClassifier":
-            model = ConvRNNClassifier(
-                self.preprocess_channels, self.feature_base, self.feature_channels_out, outputs
-            )
+            model = ConvRNNClassifier(self.preprocess_channels, self.feature_base, self.feature_channels_out, outputs)
         elif self.models == "LeNetClassifier":
-            model = LeNetClassifier(
-                self.preprocess_channels, self.feature_base, self.feature_channels_out, outputs
-            )
+            model = LeNetClassifier(self.preprocess_channels, self.feature_base, self.feature_channels_out, outputs)
         elif self.models == "Mobilenetv2Classifier":
             model = Mobilenetv2Classifier(stacked, self.width_mul, outputs, num_ev_reps=self.num_ev_reps)
         else:

@@ -49,9 +49,7 @@ def dataset() -> None:
 
 @dataset.command()
 @click.argument("recording", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The folder for NAME.h5 of each recording."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder for NAME.h5 of each recording.")
 @_frame_options(10_000)
 @click.option("--height-width", type=click.IntRange(min=1), nargs=2, metavar="HEIGHT WIDTH",
               help="Size of the frames; the sensor's, unless given.")  # fmt: skip
@@ -80,17 +78,11 @@ def events(
     Example: edgeclf dataset events drive.raw --out frames --delta-t 20000 --height-width 120 160
     """
     if box_labels and len(box_labels) != len(recording):
-        raise UsageError(
-            f"There are {len(recording)} recordings and {len(box_labels)} label files; give one for each."
-        )
+        raise UsageError(f"There are {len(recording)} recordings and {len(box_labels)} label files; give one for each.")
     twice = [stem for stem, count in Counter(path.stem for path in recording).items() if count > 1]
     if twice:
-        raise UsageError(
-            f"Two recordings are called {twice[0]} and would write the same {twice[0]}.h5; rename one."
-        )
-    recipe = FrameRecipe(
-        preprocess, {"max_incr_per_pixel": max_incr_per_pixel}, delta_t, height_width, store_as_uint8
-    )
+        raise UsageError(f"Two recordings are called {twice[0]} and would write the same {twice[0]}.h5; rename one.")
+    recipe = FrameRecipe(preprocess, {"max_incr_per_pixel": max_incr_per_pixel}, delta_t, height_width, store_as_uint8)
     max_duration = None if max_duration_ms is None else max_duration_ms * 1000
     problems = []
     with progress(list(recording), "recordings") as paths:
@@ -137,19 +129,14 @@ def nmnist(
 
     Example: edgeclf dataset nmnist N-MNIST nmnist --delta-t 20000
     """
-    recipe = FrameRecipe(
-        preprocess, {"max_incr_per_pixel": max_incr_per_pixel}, delta_t, None, store_as_uint8
-    )
+    recipe = FrameRecipe(preprocess, {"max_incr_per_pixel": max_incr_per_pixel}, delta_t, None, store_as_uint8)
     files = find_nmnist(src, val_fraction, test_fraction, seed)
     with progress(files, "recordings") as found:
         for recording in found:
             convert_nmnist(recording, out, recipe, *height_width, fit)
     write_label_map(out, DIGITS)
     counts = Counter(recording.split for recording in files)
-    say(
-        f"{out}: "
-        + ", ".join(f"{counts[split]} recordings for {split}" for split in ("train", "val", "test"))
-    )
+    say(f"{out}: " + ", ".join(f"{counts[split]} recordings for {split}" for split in ("train", "val", "test")))
 
 
 @dataset.command()
@@ -177,9 +164,7 @@ def synth(
 
     Example: edgeclf dataset synth gestures --seed 1
     """
-    recipe = FrameRecipe(
-        preprocess, {"max_incr_per_pixel": max_incr_per_pixel}, delta_t, height_width, store_as_uint8
-    )
+    recipe = FrameRecipe(preprocess, {"max_incr_per_pixel": max_incr_per_pixel}, delta_t, height_width, store_as_uint8)
     sizes = SplitSizes(*recordings)
     made = synthesise(out, sizes, recipe, seed, num_workers or os.cpu_count() or 1)
     with progress(made, "recordings", length=sizes.total) as results:

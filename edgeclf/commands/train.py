@@ -52,13 +52,9 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
 @click.option("--num-ev-reps", type=click.IntRange(min=1), default=1, show_default=True,
               help="Frames that one prediction of a feed-forward model sees.")  # fmt: skip
 @click.option("--accelerator", default="auto", show_default=True, help="cpu, gpu, … as Lightning names them.")
-@click.option(
-    "--devices", default="auto", show_default=True, help="How many, or which, as Lightning takes it."
-)
+@click.option("--devices", default="auto", show_default=True, help="How many, or which, as Lightning takes it.")
 @click.option("--num-nodes", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option(
-    "--precision", default="32-true", show_default=True, help="As Lightning names it, like bf16-mixed."
-)
+@click.option("--precision", default="32-true", show_default=True, help="As Lightning names it, like bf16-mixed.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
@@ -106,8 +102,6 @@ def train(
         progress_bar=sys.stderr.isatty() and not is_quiet(),
     )  # fmt: skip
     result = fit(dataset, out, hyper, options, (checkpoint or out / "last.ckpt") if resume else None)
-    say(
-        f"{result.best}: {result.val_accuracy:.1%} of the validation frames right, after {result.epochs} epochs"
-    )
+    say(f"{result.best}: {result.val_accuracy:.1%} of the validation frames right, after {result.epochs} epochs")
     if json_path is not None:
         write_json(json_path, {**asdict(result), "best": str(result.best), "last": str(result.last)})

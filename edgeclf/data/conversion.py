@@ -59,15 +59,11 @@ def convert_events(
         InputFileError: Where the recording holds no events there.
         UsageError: Where frames cannot be made so.
     """
-    maker = FrameMaker(
-        recipe.preprocess, recipe.preprocess_kwargs, recipe.delta_t, sensor_size, recipe.frame_size
-    )
+    maker = FrameMaker(recipe.preprocess, recipe.preprocess_kwargs, recipe.delta_t, sensor_size, recipe.frame_size)
     pieces = slices(batches, recipe.delta_t, start_ts, max_duration)
     first = next(pieces, None)
     if first is None:
-        raise InputFileError(
-            f"{path.name}: its recording holds no events there, so there is no frame to write."
-        )
+        raise InputFileError(f"{path.name}: its recording holds no events there, so there is no frame to write.")
     attributes = TensorAttributes(
         recipe.preprocess,
         recipe.delta_t,

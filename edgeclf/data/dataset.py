@@ -125,7 +125,5 @@ def _tensor_files(root: Path, split: Split) -> list[Path]:
         raise InputFileError(f"{root}: this data set has no folder {split}.")
     files = sorted(folder.glob("*.h5"))
     if not files:
-        raise InputFileError(
-            f"{folder}: there is no .h5 file in it; make them with `edgeclf dataset events`."
-        )
+        raise InputFileError(f"{folder}: there is no .h5 file in it; make them with `edgeclf dataset events`.")
     return files

@@ -175,9 +175,7 @@ def frame_labels(
     """
     if labels.class_id.size and not 0 <= labels.class_id.min() <= labels.class_id.max() < lookup.size:
         unknown = sorted({int(c) for c in labels.class_id if not 0 <= c < lookup.size})
-        raise UsageError(
-            f"The label ids {unknown} are not in {LABEL_MAP_FILE}, which goes up to {lookup.size - 1}."
-        )
+        raise UsageError(f"The label ids {unknown} are not in {LABEL_MAP_FILE}, which goes up to {lookup.size - 1}.")
     result = np.full(frames, background, np.int64)
     frame = (labels.t - start_ts) // delta_t
     inside = (frame >= 0) & (frame < frames)

@@ -46,13 +46,11 @@ def read_nmnist(path: Path) -> Events:
     raw = np.fromfile(path, np.uint8)
     if raw.size == 0 or raw.size % 5:
         raise InputFileError(
-            f"{path}: an N-MNIST recording has 5 bytes an event, and this file has {raw.size}; it is empty or cut short."
+            f"{path}: it has {raw.size} bytes, not a multiple of 5 as N-MNIST's 5-byte events make; it is damaged."
         )
     x, y, high, middle, low = raw.reshape(-1, 5).astype(np.int64).T
     if max(x.max(), y.max()) >= SIDE:
-        raise InputFileError(
-            f"{path}: it has events outside {SIDE}×{SIDE} pixels, so it is not an N-MNIST recording."
-        )
+        raise InputFileError(f"{path}: it has events outside {SIDE}×{SIDE} pixels, so it is not an N-MNIST recording.")
     t = (high & 0x7F) << 16 | middle << 8 | low
     order = np.argsort(t, kind="stable")
     events = Events(t, x.astype(np.uint16), y.astype(np.uint16), (high >> 7).astype(np.uint8))
@@ -71,14 +69,10 @@ def find_nmnist(root: Path, val_fraction: float, test_fraction: float, seed: int
     """
     has_test = (root / "Test").is_dir()
     if not has_test and not (root / "Train").is_dir():
-        raise InputFileError(
-            f"{root}: there is neither a folder Train nor a folder Test in it, as N-MNIST has."
-        )
+        raise InputFileError(f"{root}: there is neither a folder Train nor a folder Test in it, as N-MNIST has.")
     test_share = 0.0 if has_test else test_fraction
     if val_fraction + test_share >= 1:
-        raise UsageError(
-            "The fractions for validation and test leave nothing to train on; make them smaller."
-        )
+        raise UsageError("The fractions for validation and test leave nothing to train on; make them smaller.")
     rng = np.random.default_rng(seed)
     found = []
     for digit in range(10):
@@ -87,17 +81,13 @@ def find_nmnist(root: Path, val_fraction: float, test_fraction: float, seed: int
         n_val, n_test = round(val_fraction * len(files)), round(test_share * len(files))
         splits: list[Split] = ["val"] * n_val + ["test"] * n_test + ["train"] * (len(files) - n_val - n_test)
         found += [NmnistFile(path, digit, split) for path, split in zip(shuffled, splits, strict=True)]
-        found += [
-            NmnistFile(path, digit, "test") for path in sorted((root / "Test" / str(digit)).glob("*.bin"))
-        ]
+        found += [NmnistFile(path, digit, "test") for path in sorted((root / "Test" / str(digit)).glob("*.bin"))]
     if not found:
         raise InputFileError(f"{root}: its folders Train and Test hold no <digit>/<index>.bin recordings.")
     return found
 
 
-def convert_nmnist(
-    recording: NmnistFile, out: Path, recipe: FrameRecipe, height: int, width: int, fit: Fit
-) -> int:
+def convert_nmnist(recording: NmnistFile, out: Path, recipe: FrameRecipe, height: int, width: int, fit: Fit) -> int:
     """Writes a recording's tensor file and label file; returns the number of frames.
 
     Args:
@@ -127,9 +117,7 @@ def convert_nmnist(
         ),
         start_ts=0,
     )
-    labels = LabelEvents(
-        np.arange(frames, dtype=np.int64) * recipe.delta_t, np.full(frames, recording.digit, np.int64)
-    )
+    labels = LabelEvents(np.arange(frames, dtype=np.int64) * recipe.delta_t, np.full(frames, recording.digit, np.int64))
     write_box_labels(path.with_name(f"{recording.name}_bbox.npy"), labels, (height, width))
     return frames
 

@@ -262,8 +262,7 @@ class Evt3Encoder(Encoder):
         place += new_y
         polarity = groups.p.astype(np.uint16) << 11
         words[place] = (
-            np.where(is_vector, 0x3000 | groups.x // GROUP_COLUMNS * GROUP_COLUMNS, 0x2000 | groups.x)
-            | polarity
+            np.where(is_vector, 0x3000 | groups.x // GROUP_COLUMNS * GROUP_COLUMNS, 0x2000 | groups.x) | polarity
         )
         at = place[is_vector]
         masks = _group_masks(events, starts)[is_vector]

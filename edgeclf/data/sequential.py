@@ -1,4 +1,4 @@
-"""Sequential loading: a recording's frames in consecutive batches, so that memory can be carried from one to the next."""
+"""Sequential loading: a recording's frames in consecutive batches, so that memory can be carried on."""
 
 from __future__ import annotations
 
@@ -84,9 +84,7 @@ class SequentialDataset(IterableDataset[Batch]):
         """Yields the batches of one epoch."""
         rows: list[Iterator[tuple[VideoInfo, Tensor, Tensor]]] = []
         waiting = iter(self._order())
-        rows = [
-            self._chunks(recording) for _, recording in zip(range(self.batch_size), waiting, strict=False)
-        ]
+        rows = [self._chunks(recording) for _, recording in zip(range(self.batch_size), waiting, strict=False)]
         while True:
             parts: list[tuple[VideoInfo, Tensor, Tensor] | None] = []
             for i, row in enumerate(rows):
@@ -119,9 +117,7 @@ class SequentialDataset(IterableDataset[Batch]):
                 frames = area_resize(file.read(start, start + self.num_tbins), *self.frame_size)
                 labels = recording.labels[start : start + self.num_tbins]
                 missing = self.num_tbins - len(frames)
-                info = VideoInfo(
-                    str(recording.path), start, len(frames), made.start_ts + start * made.delta_t
-                )
+                info = VideoInfo(str(recording.path), start, len(frames), made.start_ts + start * made.delta_t)
                 yield (
                     info,
                     torch.from_numpy(np.pad(frames, ((0, missing), (0, 0), (0, 0), (0, 0)))),

@@ -68,9 +68,7 @@ class ConvRNN(nn.Module):
         super().__init__()
         self.out_channels = out_channels
         self.stride = stride
-        self.conv_x2h = SequenceWise(
-            ConvLayer(in_channels, 4 * out_channels, stride=stride, activation=nn.Identity)
-        )
+        self.conv_x2h = SequenceWise(ConvLayer(in_channels, 4 * out_channels, stride=stride, activation=nn.Identity))
         self.timepool = ConvLSTMCell(out_channels)
 
     def state_shape(self, height: int, width: int) -> tuple[int, int, int]:

@@ -35,9 +35,7 @@ class ConvRNNClassifier(Classifier):
                 ConvLayer(4 * base, 4 * base, stride=1),
             )
         )
-        self.conv2 = nn.ModuleList(
-            [ConvRNN(4 * base, 8 * base, stride=2), ConvRNN(8 * base, 16 * base, stride=2)]
-        )
+        self.conv2 = nn.ModuleList([ConvRNN(4 * base, 8 * base, stride=2), ConvRNN(8 * base, 16 * base, stride=2)])
         self.head = SequenceWise(
             nn.Sequential(
                 nn.Conv2d(16 * base, cout, kernel_size=3, padding=1),

@@ -48,9 +48,7 @@ class LeNetClassifier(Classifier):
             ]
         )
         self.head = SequenceWise(
-            nn.Sequential(
-                nn.Conv2d(120, cout, kernel_size=3), nn.ReLU(), nn.Conv2d(cout, num_classes, kernel_size=3)
-            )
+            nn.Sequential(nn.Conv2d(120, cout, kernel_size=3), nn.ReLU(), nn.Conv2d(cout, num_classes, kernel_size=3))
         )
 
     def state_spec(self, height: int, width: int) -> StateSpec:
@@ -77,9 +75,7 @@ class LeNetClassifier(Classifier):
         """Runs on one frame a stream; see `Classifier.step`."""
         features = self.lenet.step(frame)
         squeeze, _, expand = (cast("SequenceWise", layer) for layer in self.bottleneck_rnn)
-        h, c = self._rnn().step(
-            squeeze.step(features), state["bottleneck_rnn.1.h"], state["bottleneck_rnn.1.c"]
-        )
+        h, c = self._rnn().step(squeeze.step(features), state["bottleneck_rnn.1.h"], state["bottleneck_rnn.1.c"])
         logits = self.head.step(features + expand.step(h)).mean((-2, -1))
         return logits, {"bottleneck_rnn.1.h": h, "bottleneck_rnn.1.c": c}
 

@@ -40,9 +40,7 @@ def find_samples() -> Samples:
     for folder in (here.parent / "samples", here.parents[2] / "samples"):
         if (folder / "gestures.ckpt").is_file():
             return Samples(folder / "gestures.ckpt", folder / "gestures.raw", folder / "gestures")
-    raise InputFileError(
-        f"{here.parent}: the samples are missing; install edgeclf again, or use a full checkout."
-    )
+    raise InputFileError(f"{here.parent}: the samples are missing; install edgeclf again, or use a full checkout.")
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,5 @@ def write_demo_report(
         ("frames", str(len(streamed.predictions))),
     ]
     if streamed.latency is not None:
-        facts.append(
-            ("latency a frame", f"p50 {streamed.latency.p50_us:.0f} µs, p99 {streamed.latency.p99_us:.0f} µs")
-        )
+        facts.append(("latency a frame", f"p50 {streamed.latency.p50_us:.0f} µs, p99 {streamed.latency.p99_us:.0f} µs"))
     write_report(path, parity, facts, stream_picture(streamed.frames, streamed.predictions, labels))

@@ -146,9 +146,7 @@ class ParityCheck:
             top1_agreement=float((expected.argmax(1) == found.argmax(1)).float().mean()),
             max_abs_logit_difference=float((expected - found).abs().max()),
             kpis={
-                name: KpiComparison(
-                    value, kpis[1][name], TIME_TOLERANCE_MS if name.endswith("_ms") else RATE_TOLERANCE
-                )
+                name: KpiComparison(value, kpis[1][name], TIME_TOLERANCE_MS if name.endswith("_ms") else RATE_TOLERANCE)
                 for name, value in kpis[0].items()
             },
             results=exported,
@@ -158,12 +156,9 @@ class ParityCheck:
 def _run_exported(classifier: Classifier, recording: LabelledRecording) -> RecordingLogits:
     classifier.reset()
     logits = [
-        classifier.step(frame.data[None]).logits[0]
-        for frame in TensorSource(recording.path, classifier.contract)
+        classifier.step(frame.data[None]).logits[0] for frame in TensorSource(recording.path, classifier.contract)
     ]
-    return RecordingLogits(
-        recording.path.stem, torch.from_numpy(recording.labels), torch.from_numpy(np.stack(logits))
-    )
+    return RecordingLogits(recording.path.stem, torch.from_numpy(recording.labels), torch.from_numpy(np.stack(logits)))
 
 
 def _check_same_model(checkpoint: Checkpoint, contract: Contract, model: Path) -> None:

@@ -45,16 +45,14 @@ def write_report(
     )
     listed = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in facts)
     image = (
-        ""
-        if picture is None
-        else f'<h2>The stream</h2><img alt="predictions over time" src="{_data_url(picture)}">'
+        "" if picture is None else f'<h2>The stream</h2><img alt="predictions over time" src="{_data_url(picture)}">'
     )
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>edgeclf: parity {verdict}</title><style>{_STYLE}</style>"
         f'<h1>KPI parity: <span class="{verdict}">{verdict}</span></h1><div><table>{listed}</table></div>{image}'
-        "<h2>KPIs</h2><p>The same recordings through the checkpoint in PyTorch and through the exported file, each with its "
-        "own memory. nan: not defined on this split.</p><div><table><tr><th>KPI</th><th>PyTorch</th><th>exported</th>"
+        "<h2>KPIs</h2><p>The same recordings through the checkpoint in PyTorch and through the exported file, each with "
+        "its own memory. nan: not defined on this split.</p><div><table><tr><th>KPI</th><th>PyTorch</th><th>exported</th>"
         f"<th>difference</th><th>tolerance</th><th></th></tr>{rows}</table></div></html>"
     )
     with written_whole(path) as temporary:
@@ -83,9 +81,7 @@ def stream_picture(
         axes.set_axis_off()
     axes = figure.add_subplot(grid[1, :])
     for column, label in enumerate(labels):
-        axes.plot(
-            seconds, probabilities[:, column], label=label, color="#b0b0b0" if label == "background" else None
-        )
+        axes.plot(seconds, probabilities[:, column], label=label, color="#b0b0b0" if label == "background" else None)
     axes.set(xlabel="time in s", ylabel="probability", ylim=(0, 1.02), xlim=(seconds[0], seconds[-1]))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure

@@ -77,8 +77,7 @@ def contract_of(checkpoint: Checkpoint, classifier: Classifier) -> Contract:
         sensor_size=hyper.sensor_size,
         frame_shape=(classifier.channels, hyper.height, hyper.width),
         state=tuple(
-            StateTensor(name, shape)
-            for name, shape in classifier.state_spec(hyper.height, hyper.width).items()
+            StateTensor(name, shape) for name, shape in classifier.state_spec(hyper.height, hyper.width).items()
         ),
         precision="float32",
         opset=None,

@@ -63,9 +63,7 @@ def validate(step: Step, contract: Contract, classifier: Classifier, steps: int 
             feed = [frames, *([keep, *memory] if contract.state else [])]
             found = step(feed)
             with torch.inference_mode():
-                logits, state = classifier.step(
-                    torch.from_numpy(frames), mask_state(state, torch.from_numpy(keep))
-                )
+                logits, state = classifier.step(torch.from_numpy(frames), mask_state(state, torch.from_numpy(keep)))
             expected = [logits, logits.softmax(1), *(state[tensor.name] for tensor in contract.state)]
             for name, value, right in zip(contract.output_names, found, expected, strict=True):
                 difference = float(np.abs(value - right.numpy()).max())

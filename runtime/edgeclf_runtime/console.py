@@ -35,9 +35,9 @@ def verbosity_options(command: Decorated) -> Decorated:
     command = click.option(
         "-q", "--quiet", is_flag=True, expose_value=False, callback=quiet, help="Say nothing but errors."
     )(command)
-    return click.option(
-        "-v", "--verbose", is_flag=True, expose_value=False, callback=verbose, help="Say more."
-    )(command)
+    return click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=verbose, help="Say more.")(
+        command
+    )
 
 
 json_option = click.option(
@@ -99,9 +99,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     )
 
 
-def progress(
-    items: Iterable[T], label: str, length: int | None = None
-) -> AbstractContextManager[Iterable[T]]:
+def progress(items: Iterable[T], label: str, length: int | None = None) -> AbstractContextManager[Iterable[T]]:
     """Returns a progress bar over `items`, on standard error; silent where that is no terminal, and with `-q`."""
     hidden = is_quiet() or not sys.stderr.isatty()
     return click.progressbar(items, label=label, length=length, file=sys.stderr, hidden=hidden)

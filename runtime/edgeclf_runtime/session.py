@@ -131,7 +131,7 @@ def _check_graph(session: Any, contract: Contract, source: str) -> None:
     outputs = [value.name for value in session.get_outputs()]
     if sorted(inputs) != sorted(contract.input_names) or sorted(outputs) != sorted(contract.output_names):
         raise ContractError(
-            f"{source}: the graph's inputs and outputs are not those that its contract names; export the checkpoint again."
+            f"{source}: the graph's inputs and outputs are not those of its contract; export the checkpoint again."
         )
 
 
@@ -160,7 +160,7 @@ def _open_session(path: Path, device: Device, threads: int | None) -> tuple[Any,
                     "`edgeclf export --format onnx` writes beside it."
                 ) from error
             raise InputFileError(
-                f"{path}: ONNX Runtime cannot load this file, so it is damaged or not an ONNX model ({_first_line(error)})."
+                f"{path}: ONNX Runtime cannot load it, so it is damaged or not an ONNX model ({_first_line(error)})."
             ) from error
 
     if device == "cpu":
@@ -172,9 +172,7 @@ def _open_session(path: Path, device: Device, threads: int | None) -> tuple[Any,
         if "CUDAExecutionProvider" in session.get_providers():
             _log.info("running on CUDA")
             return session, "cuda"
-        why = (
-            "its CUDA provider does not start (driver, CUDA or cuDNN libraries missing or of another version)"
-        )
+        why = "its CUDA provider does not start (driver, CUDA or cuDNN libraries missing or of another version)"
     else:
         session = None
         why = "the installed ONNX Runtime is the CPU build; pip uninstall onnxruntime, then pip install 'edgeclf[gpu]'"

@@ -207,9 +207,7 @@ def open_source(
         raise InputFileError(f"{path}: there is no such file.")
     if h5py.is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
         if start_ts is not None or max_duration is not None:
-            raise UsageError(
-                f"{path}: a tensor file is used whole; give a start or a duration for recordings only."
-            )
+            raise UsageError(f"{path}: a tensor file is used whole; give a start or a duration for recordings only.")
         return TensorSource(path, contract)
     return RecordingSource(open_recording(path, sensor_size), contract, start_ts, max_duration)
 
@@ -217,8 +215,8 @@ def open_source(
 def _check_shrinks(made: tuple[int, int], wanted: tuple[int, int]) -> None:
     if wanted[0] > made[0] or wanted[1] > made[1]:
         raise UsageError(
-            f"Frames of {made[0]}×{made[1]} (height × width) would have to be enlarged to {wanted[0]}×{wanted[1]}, which "
-            "invents detail; use a sensor of that size at least, or train with smaller frames."
+            f"Frames of {made[0]}×{made[1]} (height × width) would have to be enlarged to {wanted[0]}×{wanted[1]}, "
+            "which invents detail; use a sensor of that size at least, or train with smaller frames."
         )
 
 
@@ -227,7 +225,7 @@ def _warn_if_distorted(path: Path, sensor_size: tuple[int, int], contract: Contr
     trained = contract.sensor_size or (width, height)
     if abs(sensor_size[0] * trained[1] / (sensor_size[1] * trained[0]) - 1) > 0.05:
         _log.warning(
-            "%s: a sensor of %d×%d (width × height) is squeezed into frames of %d×%d; the model was trained on %d×%d, so "
-            "shapes look different to it.",
+            "%s: a sensor of %d×%d (width × height) is squeezed into frames of %d×%d; the model was trained on %d×%d, "
+            "so shapes look different to it.",
             path, *sensor_size, width, height, *trained,
         )  # fmt: skip

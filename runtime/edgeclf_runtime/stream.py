@@ -77,9 +77,7 @@ def run_streams(
             due = started + (max(frame.index for frame in frames.values()) + 1) * delta_s
             time.sleep(max(0.0, due - time.monotonic()))
         begin = time.perf_counter_ns()
-        predictions = classifier.step(
-            np.stack([frame.data for frame in frames.values()]), streams=list(frames)
-        )
+        predictions = classifier.step(np.stack([frame.data for frame in frames.values()]), streams=list(frames))
         inference_us = (time.perf_counter_ns() - begin) / 1000
         for row, (stream, frame) in enumerate(frames.items()):
             class_id = int(predictions.class_ids[row])

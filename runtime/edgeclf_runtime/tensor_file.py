@@ -132,12 +132,8 @@ def _described(file: h5py.File, path: Path) -> tuple[h5py.Dataset, TensorAttribu
             "not a tensor file; HDF5 files of single events have to be converted with `edgeclf dataset events` first."
         )
     found = {name: _plain(value) for name, value in data.attrs.items()}
-    if missing := sorted(
-        {"events_to_tensor", "delta_t", "event_input_height", "event_input_width"} - found.keys()
-    ):
-        raise InputFileError(
-            f"{path}: the tensor file does not say how it was made: {', '.join(missing)} is missing."
-        )
+    if missing := sorted({"events_to_tensor", "delta_t", "event_input_height", "event_input_width"} - found.keys()):
+        raise InputFileError(f"{path}: the tensor file does not say how it was made: {', '.join(missing)} is missing.")
     if found.get("mode", "delta_t") != "delta_t":
         raise InputFileError(
             f"{path}: its frames hold a fixed number of events (mode {found['mode']!r}), and edgeclf needs frames of "
@@ -159,9 +155,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def write_tensor_file(
-    path: str | Path, frames: Iterable[NDArray[np.float32]], attributes: TensorAttributes
-) -> int:
+def write_tensor_file(path: str | Path, frames: Iterable[NDArray[np.float32]], attributes: TensorAttributes) -> int:
     """Writes a tensor file, frame by frame, so that memory does not grow with the recording.
 
     Args:

@@ -7,12 +7,13 @@ NumPy alone.
 
 from __future__ import annotations
 
-from edgeclf.data.synth.config import PixelConfig, SynthConfig
+from edgeclf.data.synth.config import SAMPLE_CONFIG, PixelConfig, SynthConfig
 from edgeclf.data.synth.recording import GESTURES, GestureRecording, Segment, simulate_recording
 from edgeclf.data.synth.simulator import EventSimulator
 
 __all__ = [
     "GESTURES",
+    "SAMPLE_CONFIG",
     "EventSimulator",
     "GestureRecording",
     "PixelConfig",

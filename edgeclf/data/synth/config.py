@@ -37,9 +37,7 @@ class PixelConfig:
         for name in ("threshold_on", "threshold_off"):
             _check(_is_finite(getattr(self, name)) and getattr(self, name) > 0, name, self, "be more than 0")
         for name in ("threshold_sigma", "refractory_us", "leak_rate_hz", "shot_noise_rate_hz"):
-            _check(
-                _is_finite(getattr(self, name)) and getattr(self, name) >= 0, name, self, "not be negative"
-            )
+            _check(_is_finite(getattr(self, name)) and getattr(self, name) >= 0, name, self, "not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +108,17 @@ class SynthConfig:
         _check(self.softness_px[1] <= 6, "softness_px", self, "be at most 6")
 
 
+SAMPLE_CONFIG = SynthConfig(
+    gesture_us=(400_000, 450_000),
+    pause_us=(80_000, 100_000),
+    palm_px=(56.0, 64.0),
+    sway=(0.05, 0.08),
+    contrast=(0.4, 0.5),
+    pixel=PixelConfig(threshold_on=0.35, threshold_off=0.35, leak_rate_hz=0.02, shot_noise_rate_hz=0.03),
+)
+"""Short recordings of few events: three gestures take about 1.7 s and, as EVT3, less than 1 MB."""
+
+
 def _is_finite(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
@@ -118,6 +127,4 @@ def _check(ok: bool, name: str, config: object, rule: str) -> None:
     """Raises a `UsageError` that names the setting and its rule, unless it is met."""
     if not ok:
         kind = type(config).__name__
-        raise UsageError(
-            f"{kind}.{name} is {getattr(config, name)!r}, but must {rule}; choose another value."
-        )
+        raise UsageError(f"{kind}.{name} is {getattr(config, name)!r}, but must {rule}; choose another value.")

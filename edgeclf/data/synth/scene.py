@@ -141,24 +141,18 @@ class Scene:
         """
         step = self.config.step_us
         picture = self.background.copy()
-        last = -1
+        # A take starts and ends with its hand out of sight, so this holds even if one starts at once.
+        last = 0
+        yield last, picture
         for take in self.takes:
             for t in range(0, take.duration_us + step, step):
                 if take.start_us + t > last:
-                    if last < 0 < take.start_us:
-                        yield 0, picture
                     last = take.start_us + t
                     box = self._draw(take, t, picture)
                     yield last, picture
                     picture[box] = self.background[box]
-        if last < 0:
-            yield 0, picture
         if last < self.duration_us:
             yield self.duration_us, picture
-
-    def visible(self, take: Take, t_us: int) -> float:
-        """Returns the share, 0 to 1, of the hand (without its arm) in the picture `t_us` into the take."""
-        return _visible(take.hand.inner_points(), take.pose(t_us), self.config)
 
     def segments(self) -> tuple[Segment, ...]:
         """Returns when which gesture is shown: while at least half the hand is in the picture.
@@ -169,7 +163,7 @@ class Scene:
         for take in self.takes:
             points = take.hand.inner_points()
             times = range(0, take.duration_us + 1, self.config.step_us)
-            shown = [t for t in times if _visible(points, take.pose(t), self.config) >= _VISIBLE]
+            shown = [t for t in times if visible_share(points, take.pose(t), self.config) >= _VISIBLE]
             if shown:
                 end = shown[-1] + self.config.step_us
                 found.append(Segment(take.start_us + shown[0], take.start_us + end, take.hand.gesture))
@@ -181,9 +175,7 @@ class Scene:
         limbs = (*take.hand.limbs, take.hand.forearm)
         box, distance = signed_distance(limbs, pose, self.config.width, self.config.height)
         covered = coverage(distance, take.softness)
-        rim = np.clip(
-            np.float32(1.0) + distance * np.float32(4.0 / pose.scale), np.float32(0.0), np.float32(1.0)
-        )
+        rim = np.clip(np.float32(1.0) + distance * np.float32(4.0 / pose.scale), np.float32(0.0), np.float32(1.0))
         rim *= np.float32(take.shading)
         rim += np.float32(take.level)
         # Mixed in log-intensity: within an edge of 1 to 3 px nobody could tell, and it saves a logarithm.
@@ -191,6 +183,15 @@ class Scene:
         rim *= covered
         picture[box] += rim
         return box
+
+
+def visible_share(points: NDArray[np.float64], pose: Pose, config: SynthConfig) -> float:
+    """Returns the share, 0 to 1, of a hand's `points` `[N, 2]`, (u, v) each, that are in the picture."""
+    cos, sin = pose.scale * math.cos(pose.rotation), pose.scale * math.sin(pose.rotation)
+    x = pose.x + points[:, 0] * cos + points[:, 1] * sin
+    y = pose.y + points[:, 0] * sin - points[:, 1] * cos
+    inside = (x >= -0.5) & (x < config.width - 0.5) & (y >= -0.5) & (y < config.height - 0.5)
+    return np.count_nonzero(inside) / len(points)
 
 
 def draw_take(config: SynthConfig, gesture: int, start_us: int, rng: np.random.Generator) -> Take:
@@ -274,12 +275,3 @@ def _way_out(place: Pose, radius: float, config: SynthConfig) -> float:
         if math.hypot(outside_x, outside_y) > radius:
             return way
         way += 2.0
-
-
-def _visible(points: NDArray[np.float64], pose: Pose, config: SynthConfig) -> float:
-    """Returns the share of `points`, (u, v) each, that are in the picture."""
-    cos, sin = pose.scale * math.cos(pose.rotation), pose.scale * math.sin(pose.rotation)
-    x = pose.x + points[:, 0] * cos + points[:, 1] * sin
-    y = pose.y + points[:, 0] * sin - points[:, 1] * cos
-    inside = (x >= -0.5) & (x < config.width - 0.5) & (y >= -0.5) & (y < config.height - 0.5)
-    return np.count_nonzero(inside) / len(points)

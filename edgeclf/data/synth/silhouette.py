@@ -155,12 +155,10 @@ def draw_hand(gesture: int, rng: np.random.Generator) -> Hand:
     limbs.append(_thumb(gesture, stout, length, rng))
 
     wrist = rng.uniform(0.24, 0.29)
-    forearm = Capsule(
-        0.0, -0.55, rng.uniform(-0.6, 0.6), -_FOREARM_LENGTH, wrist, wrist * rng.uniform(1.5, 2.2)
-    )
+    forearm = Capsule(0.0, -0.55, rng.uniform(-0.6, 0.6), -_FOREARM_LENGTH, wrist, wrist * rng.uniform(1.5, 2.2))
     # Foreshortening of a palm that does not face the camera squarely, and the choice of the hand.
     across = rng.uniform(0.86, 1.06) * (1.0 if rng.random() < 0.5 else -1.0)
-    return Hand(gesture, tuple(_stretch(limb, across) for limb in limbs), _stretch((forearm,), across))
+    return Hand(int(gesture), tuple(_stretch(limb, across) for limb in limbs), _stretch((forearm,), across))
 
 
 def _finger_angles(gesture: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
@@ -170,9 +168,7 @@ def _finger_angles(gesture: int, rng: np.random.Generator) -> tuple[float, float
         opening = rng.uniform(20.0, 36.0)
         return 0.55 * opening + jitter[0], -0.45 * opening + jitter[1], 0.0, 0.0
     spread = rng.uniform(0.8, 1.35)
-    index, middle, ring, little = (
-        spread * a + j for a, j in zip((13.0, 2.0, -9.0, -22.0), jitter, strict=True)
-    )
+    index, middle, ring, little = (spread * a + j for a, j in zip((13.0, 2.0, -9.0, -22.0), jitter, strict=True))
     return index, middle, ring, little
 
 
@@ -194,9 +190,7 @@ def _thumb(gesture: int, stout: float, length: float, rng: np.random.Generator) 
         tip = angle - math.radians(rng.uniform(5.0, 28.0))
         u1, v1 = 0.27 + 0.42 * length * math.sin(angle), -0.18 + 0.42 * length * math.cos(angle)
         u2, v2 = u1 + 0.34 * length * math.sin(tip), v1 + 0.34 * length * math.cos(tip)
-        return Capsule(0.20, -0.24, u1, v1, radius * 1.5, radius), Capsule(
-            u1, v1, u2, v2, radius, radius * 0.82
-        )
+        return Capsule(0.20, -0.24, u1, v1, radius * 1.5, radius), Capsule(u1, v1, u2, v2, radius, radius * 0.82)
     out = rng.uniform(0.38, 0.46)
     up = rng.uniform(0.08, 0.2)
     return (

@@ -140,9 +140,7 @@ class EventSimulator:
         nth = np.arange(1, which.size + 1) - np.repeat(np.cumsum(count) - count, count)
         # Rounding can leave a pixel exactly at its threshold, which it then crosses without any change.
         span = (end - begin)[which]
-        fraction = np.divide(
-            nth * threshold[which] - begin[which], span, np.zeros_like(span), where=span != 0
-        )
+        fraction = np.divide(nth * threshold[which] - begin[which], span, np.zeros_like(span), where=span != 0)
         offset = np.clip(np.floor(fraction * duration), 0, duration - 1).astype(np.int64)
         return moved[which], state.t_us + offset, rising[which]
 
@@ -155,9 +153,7 @@ class EventSimulator:
         t = self.rng.integers(self.state.t_us, t_us, count, dtype=np.int64)
         return pixel, t, self.rng.integers(0, 2, count, dtype=np.uint8) == 1
 
-    def _after_refractory(
-        self, pixel: NDArray[np.intp], t: NDArray[np.int64], on: NDArray[np.bool_]
-    ) -> Events:
+    def _after_refractory(self, pixel: NDArray[np.intp], t: NDArray[np.int64], on: NDArray[np.bool_]) -> Events:
         """Returns the events among these candidates that no earlier event of their pixel forbids, sorted."""
         if pixel.size == 0:
             return Events.empty()
@@ -180,9 +176,7 @@ class EventSimulator:
         return Events(t[kept], column.astype(np.uint16), row.astype(np.uint16), on[kept].astype(np.uint8))
 
 
-def _mismatched(
-    mean: float, sigma: float, shape: tuple[int, ...], rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _mismatched(mean: float, sigma: float, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
     """Returns one threshold a pixel, drawn from a Gaussian and kept positive."""
     drawn = rng.normal(mean, sigma, shape) if sigma > 0 else np.full(shape, mean)
     return np.maximum(drawn, min(mean, _SMALLEST_THRESHOLD)).astype(np.float32)

@@ -48,9 +48,7 @@ def demo(out: Path, json_path: str | None) -> None:
         click.echo(f"stream: {len(streamed.predictions)} frames predicted ({counts})")
         click.echo(f"accuracy: {accuracy:.4f} of {parity.frames} frames")
         if streamed.latency is not None:
-            click.echo(
-                f"latency a frame: p50 {streamed.latency.p50_us:.0f} µs, p99 {streamed.latency.p99_us:.0f} µs"
-            )
+            click.echo(f"latency a frame: p50 {streamed.latency.p50_us:.0f} µs, p99 {streamed.latency.p99_us:.0f} µs")
         click.echo(f"report: {out / 'report.html'}")
         click.echo(f"parity: {'passed' if parity else 'FAILED'}")
     if not parity:

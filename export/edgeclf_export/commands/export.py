@@ -13,11 +13,7 @@ from edgeclf_runtime.console import json_option, progress, table, verbosity_opti
 
 def _list_formats(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value:
-        click.echo(
-            table(
-                ("format", "file"), [(f"{f.name}: {f.summary}", f"NAME{f.suffix}") for f in FORMATS.values()]
-            )
-        )
+        click.echo(table(("format", "file"), [(f"{f.name}: {f.summary}", f"NAME{f.suffix}") for f in FORMATS.values()]))
         context.exit()
 
 
@@ -31,9 +27,7 @@ def _list_formats(context: click.Context, _parameter: click.Parameter, value: bo
               help="Show the formats and exit.")  # fmt: skip
 @json_option
 @verbosity_options
-def export(
-    checkpoint: Path, out: Path, formats: tuple[str, ...], name: str | None, json_path: str | None
-) -> None:
+def export(checkpoint: Path, out: Path, formats: tuple[str, ...], name: str | None, json_path: str | None) -> None:
     """Export CHECKPOINT to OUT/NAME.onnx, OUT/NAME.ts; each file is run beside PyTorch before it is kept.
 
     Example: edgeclf export runs/nmnist/best.ckpt exported --format onnx --format torchscript

@@ -56,7 +56,7 @@ def parity(
     if not result:
         failed = ", ".join(name for name, kpi in result.kpis.items() if not kpi.passed)
         raise CheckFailedError(
-            f"{model} is not the classifier that {checkpoint} is in PyTorch: {failed} differ by more than their tolerance."
+            f"{model} is not the classifier that {checkpoint} is in PyTorch: {failed} differ beyond tolerance."
         )
 
 

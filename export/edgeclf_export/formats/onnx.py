@@ -75,9 +75,7 @@ def _quiet_exporter() -> Iterator[None]:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             for category in (DeprecationWarning, FutureWarning, UserWarning):
-                warnings.filterwarnings(
-                    "ignore", category=category, module=r"torch\..*|onnxscript\..*|copyreg"
-                )
+                warnings.filterwarnings("ignore", category=category, module=r"torch\..*|onnxscript\..*|copyreg")
             yield
     finally:
         logger.setLevel(level)

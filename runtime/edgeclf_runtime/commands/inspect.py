@@ -26,11 +26,7 @@ def inspect(model: str, json_path: str | None) -> None:
         return
     channels, height, width = contract.frame_shape
     arguments = ", ".join(f"{name}={value}" for name, value in contract.preprocess_kwargs.items())
-    sensor = (
-        "not stated"
-        if contract.sensor_size is None
-        else "{}×{} (width × height)".format(*contract.sensor_size)
-    )
+    sensor = "not stated" if contract.sensor_size is None else "{}×{} (width × height)".format(*contract.sensor_size)
     rows = [
         ("architecture", contract.architecture),
         ("outputs", ", ".join(contract.labels)),
@@ -40,10 +36,7 @@ def inspect(model: str, json_path: str | None) -> None:
         ("precision", f"{contract.precision}, opset {contract.opset}"),
         ("checkpoint", f"sha256 {contract.checkpoint_sha256}"),
         ("made by", ", ".join(f"{package} {version}" for package, version in contract.versions.items())),
-        *(
-            ("memory", f"{s.input_name} -> {s.output_name}, {'×'.join(map(str, s.shape))}")
-            for s in contract.state
-        ),
+        *(("memory", f"{s.input_name} -> {s.output_name}, {'×'.join(map(str, s.shape))}") for s in contract.state),
     ]
     for name, value in rows:
         click.echo(f"{name:<15}{value}")

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -24,9 +25,7 @@ from edgeclf_runtime.stream import run_streams
 @click.argument("source", nargs=-1, required=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="auto", show_default=True,
               help="Where to run. cuda is an error where it does not start; auto says what it chose.")  # fmt: skip
-@click.option(
-    "--output", metavar="FILE.jsonl", help="Write the predictions here instead of to standard output."
-)
+@click.option("--output", metavar="FILE.jsonl", help="Write the predictions here instead of to standard output.")
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Score from which a prediction counts as accepted.")  # fmt: skip
 @click.option("--sensor-size", type=click.IntRange(min=1), nargs=2, metavar="WIDTH HEIGHT",
@@ -59,9 +58,7 @@ def run_stream(
     """
     with Classifier.load(model, device, streams=len(source), threads=threads) as classifier:
         max_duration = None if max_duration_ms is None else max_duration_ms * 1000
-        sources = [
-            open_source(path, classifier.contract, sensor_size, start_ts, max_duration) for path in source
-        ]
+        sources = [open_source(path, classifier.contract, sensor_size, start_ts, max_duration) for path in source]
         counts: list[Counter[str]] = [Counter() for _ in sources]
         latencies: list[float] = []
         failure: EdgeclfError | None = None
@@ -99,7 +96,7 @@ def _output(path: str | None, json_path: str | None) -> Iterator[TextIO | None]:
         return
     # Line by line into the file itself: whoever follows it sees each frame, and an interruption loses none.
     try:
-        file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed below
+        file = Path(path).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed below
     except OSError as error:
         raise UsageError(f"{path}: the predictions cannot be written there ({error.strerror}).") from error
     with file:
@@ -133,8 +130,7 @@ def _show(summary: dict[str, Any]) -> None:
         say(
             "latency a frame: "
             + ", ".join(
-                f"{name[:-3]} {summary['latency'][name]:.0f} µs"
-                for name in ("p50_us", "p95_us", "p99_us", "max_us")
+                f"{name[:-3]} {summary['latency'][name]:.0f} µs" for name in ("p50_us", "p95_us", "p99_us", "max_us")
             )
             + f" on {summary['device']}"
         )
