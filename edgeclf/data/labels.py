@@ -72,8 +72,8 @@ def read_labels(path: Path) -> LabelEvents:
             class_id = content["class_id"]
     except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
         raise InputFileError(
-            f"{path}: this label file cannot be read; it must be a structured array with ts and class_id (_bbox.npy) or "
-            "hold the arrays ts and labels (_labels.npz)."
+            f"{path}: this label file cannot be read; it must be a structured array with ts and class_id (_bbox.npy), "
+            "or hold the arrays ts and labels (_labels.npz)."
         ) from error
     order = np.argsort(t, kind="stable")
     return LabelEvents(t[order].astype(np.int64), class_id[order].astype(np.int64))
@@ -140,9 +140,10 @@ def class_lookup(label_map: Mapping[int, str], outputs: Sequence[str], source: s
     for label_id, name in label_map.items():
         if name in outputs:
             table[label_id] = outputs.index(name)
-    if not any(name in outputs for name in class_names(label_map)):
+    classes = class_names(label_map)
+    if not any(name in outputs for name in classes):
         raise UsageError(
-            f"{source}: its classes ({', '.join(class_names(label_map))}) are none of the model's ({', '.join(outputs)})."
+            f"{source}: its classes ({', '.join(classes)}) are none of the model's ({', '.join(outputs)})."
         )
     return table
 

@@ -51,9 +51,8 @@ def write_recording(
         endianness: For EVT2.1, 'legacy' writes the upper half of each word first, as the IMX636 does.
 
     Raises:
-        ValueError: An event is not on the sensor, or before the one before it, or the format has no way to
-        say its
-            time or place.
+        ValueError: An event is not on the sensor, or earlier than the one before it, or the format has no way to say
+            its time or place.
     """
     encoder = ENCODERS[format](endianness)
     width, height = sensor_size
@@ -61,8 +60,9 @@ def write_recording(
         raise ValueError(f"a sensor of {width}x{height} does not fit {format} (at most {encoder.largest})")
     count, last_t = 0, 0
     with written_whole(path) as temporary, temporary.open("wb") as file:
-        file.write(_header_bytes(encoder.header(width, height), header or {}))
-        file.write(encoder.preamble)
+        fields = {**encoder.header(width, height), **(header or {})}
+        file.write("".join(f"% {keyword} {value}\n" for keyword, value in fields.items()).encode())
+        file.write(encoder.after_header)
         for batch in batches:
             for start in range(0, len(batch), BLOCK_EVENTS):
                 events = batch[start : start + BLOCK_EVENTS]
@@ -71,11 +71,6 @@ def write_recording(
                 count += len(events)
                 file.write(encoder.encode(events).tobytes())
     return count
-
-
-def _header_bytes(own: dict[str, str], given: Mapping[str, str]) -> bytes:
-    fields = {**own, **given}
-    return "".join(f"% {keyword} {value}\n" for keyword, value in fields.items()).encode()
 
 
 def _check(events: Events, sensor_size: tuple[int, int], last_t: int) -> None:
@@ -92,18 +87,18 @@ class Encoder(ABC):
 
     Attributes:
         largest: The greatest width and height that the format can express.
-        preamble: What stands between the header and the first word.
+        after_header: What stands between the header's keywords and the first word.
     """
 
     largest = 2048
-    preamble = b""
+    after_header = b"% end\n"
 
     def __init__(self, endianness: Endianness) -> None:
         self._endianness = endianness
 
     @abstractmethod
     def header(self, width: int, height: int) -> dict[str, str]:
-        """Returns the header's keywords and values, `% end` included where the format has it."""
+        """Returns the header's keywords and values."""
 
     @abstractmethod
     def encode(self, events: Events) -> NDArray[np.unsignedinteger]:
@@ -276,7 +271,7 @@ class DatEncoder(Encoder):
     """Encodes DAT version 2: the time's 32 bits, and the event's place and polarity."""
 
     largest = 1 << 14
-    preamble = bytes((0x0C, 8))
+    after_header = bytes((0x0C, 8))  # CD events of 8 bytes
 
     def __init__(self, endianness: Endianness) -> None:
         super().__init__(endianness)

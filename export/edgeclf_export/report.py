@@ -51,8 +51,9 @@ def write_report(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>edgeclf: parity {verdict}</title><style>{_STYLE}</style>"
         f'<h1>KPI parity: <span class="{verdict}">{verdict}</span></h1><div><table>{listed}</table></div>{image}'
-        "<h2>KPIs</h2><p>The same recordings through the checkpoint in PyTorch and through the exported file, each with "
-        "its own memory. nan: not defined on this split.</p><div><table><tr><th>KPI</th><th>PyTorch</th><th>exported</th>"
+        "<h2>KPIs</h2><p>The same recordings through the checkpoint in PyTorch and through the exported file, each "
+        "with its own memory. nan: not defined on this split.</p><div><table><tr><th>KPI</th><th>PyTorch</th>"
+        "<th>exported</th>"
         f"<th>difference</th><th>tolerance</th><th></th></tr>{rows}</table></div></html>"
     )
     with written_whole(path) as temporary:

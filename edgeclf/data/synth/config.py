@@ -77,12 +77,12 @@ class SynthConfig:
     enter_fraction: Range = (0.2, 0.28)
     palm_px: Range = (56.0, 92.0)
     rotation_deg: Range = (-50.0, 50.0)
-    sway: Range = (0.06, 0.22)
-    tremble_hz: Range = (1.5, 3.5)
-    turn_deg: Range = (2.0, 10.0)
+    sway: Range = (0.12, 0.26)
+    tremble_hz: Range = (2.0, 4.0)
+    turn_deg: Range = (3.0, 10.0)
     zoom: Range = (0.0, 0.06)
     softness_px: Range = (1.2, 3.0)
-    contrast: Range = (0.45, 1.0)
+    contrast: Range = (0.5, 1.1)
     shading: Range = (0.0, 0.25)
     texture: Range = (0.03, 0.12)
     pixel: PixelConfig = field(default_factory=PixelConfig)
@@ -108,17 +108,6 @@ class SynthConfig:
         _check(self.softness_px[1] <= 6, "softness_px", self, "be at most 6")
 
 
-SAMPLE_CONFIG = SynthConfig(
-    gesture_us=(400_000, 450_000),
-    pause_us=(80_000, 100_000),
-    palm_px=(56.0, 64.0),
-    sway=(0.05, 0.08),
-    contrast=(0.4, 0.5),
-    pixel=PixelConfig(threshold_on=0.35, threshold_off=0.35, leak_rate_hz=0.02, shot_noise_rate_hz=0.03),
-)
-"""Short recordings of few events: three gestures take about 1.7 s and, as EVT3, less than 1 MB."""
-
-
 def _is_finite(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
@@ -128,3 +117,14 @@ def _check(ok: bool, name: str, config: object, rule: str) -> None:
     if not ok:
         kind = type(config).__name__
         raise UsageError(f"{kind}.{name} is {getattr(config, name)!r}, but must {rule}; choose another value.")
+
+
+SAMPLE_CONFIG = SynthConfig(
+    gesture_us=(400_000, 450_000),
+    pause_us=(80_000, 100_000),
+    palm_px=(56.0, 64.0),
+    sway=(0.05, 0.08),
+    contrast=(0.4, 0.5),
+    pixel=PixelConfig(threshold_on=0.35, threshold_off=0.35, leak_rate_hz=0.02, shot_noise_rate_hz=0.03),
+)
+"""Short recordings of few events: three gestures take about 1.7 s and, as EVT3, less than 1 MB."""

@@ -31,9 +31,7 @@ class Events:
     @classmethod
     def empty(cls) -> Events:
         """Returns a batch of no events."""
-        return cls(
-            np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.uint16), np.empty(0, np.uint8)
-        )
+        return cls(np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.uint16), np.empty(0, np.uint8))
 
     @classmethod
     def concatenate(cls, batches: Iterable[Events]) -> Events:

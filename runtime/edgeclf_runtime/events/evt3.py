@@ -72,43 +72,49 @@ class Evt3Decoder(Decoder):
         return int(np.argmax(found)) if found.any() else words.size
 
     def _decode(self, words: NDArray[np.uint16]) -> Events:
-        types = words.view(np.uint8)[1::2] >> np.uint8(4)
-        makes_events = (types == ADDR_X) | (types == VECT_12) | (types == VECT_8)
-        rows_at = np.flatnonzero(types == ADDR_Y)
+        types = (words >> 12).astype(np.uint8)
+        is_single = types == ADDR_X
+        singles = words[np.flatnonzero(is_single)]
+        # All other words are few, and everything else is worked out for them alone.
+        at = np.flatnonzero(~is_single)
+        others, kinds = words[at], types[at]
+        vectors, first_x, vector_p = self._place_vectors(others, kinds)
+        bits = others[vectors] & PIXEL_BITS[kinds[vectors]]
+        made = np.zeros(at.size, np.intp)
+        made[vectors] = COUNTS[bits]
+        # How many events come before each of these words: the singles, and what the vectors have made.
+        vectors_made = np.cumsum(made)
+        before = at - np.arange(at.size) + vectors_made - made
+
+        x = singles & np.uint16(0x7FF)
+        p = (singles >> 11 & 1).astype(np.uint8)
+        if vectors.size:
+            x, p = _merge(x, p, first_x, vector_p, bits, before[vectors])
+        t = self._times(others, kinds, before, x.size)
+        rows_at = np.flatnonzero(kinds == ADDR_Y)
+        rows = np.concatenate(([self._y or 0], others[rows_at] & 0x7FF)).astype(np.uint16)
+        y = np.repeat(rows, np.diff(before[rows_at], prepend=0, append=x.size))
+        events = Events(t, x, y, p)
         if self._y is None:
-            makes_events[: rows_at[0] if rows_at.size else None] = False
-        vectors_at, vectors_x, vectors_p = self._place_vectors(words, types, makes_events)
-
-        makers = words[makes_events]
-        # makers_before[i]: how many words before word i make events, for any i that makes none itself.
-        makers_before = np.cumsum(makes_events, dtype=np.int32)
-        x = makers & np.uint16(0x7FF)
-        p = ((makers >> 11) & 1).astype(np.uint8)
-        events_before: NDArray[np.integer[Any]] | None = None
-        if vectors_at.size:
-            which = makers_before[vectors_at] - 1
-            x[which], p[which] = vectors_x, vectors_p
-            bits = words[vectors_at] & PIXEL_BITS[types[vectors_at]]
-            x, p, events_before = _expand(x, p, which, bits)
-
-        # Rows and times hold for runs of events, from the word that sets them to the next one.
-        times_at, times = self._read_times(words, types)
-        rows = np.concatenate(([self._y or 0], words[rows_at] & 0x7FF)).astype(np.uint16)
+            events = events[before[rows_at[0]] if rows_at.size else len(events) :]
         if rows_at.size:
             self._y = int(rows[-1])
-        y_runs, t_runs = (
-            np.diff(before if events_before is None else events_before[before], prepend=0, append=x.size)
-            for before in (makers_before[rows_at], makers_before[times_at])
-        )
-        return Events(np.repeat(times, t_runs), x, np.repeat(rows, y_runs), p)
+        return events
 
-    def _read_times(
-        self, words: NDArray[np.uint16], types: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """Returns where the time changes, and the times in µs: that before them, then theirs."""
-        at = np.flatnonzero((types == TIME_HIGH) | (types == TIME_LOW))
-        value = (words[at] & 0xFFF).astype(np.int64)
-        is_high = types[at] == TIME_HIGH
+    def _times(
+        self, others: NDArray[np.uint16], kinds: NDArray[np.uint8], before: NDArray[np.intp], count: int
+    ) -> NDArray[np.int64]:
+        """Returns the times, in µs, of `count` events.
+
+        Args:
+            others: The words that are no single events.
+            kinds: For each of them, its type.
+            before: For each of them, how many events come before it.
+            count: The number of events.
+        """
+        at = np.flatnonzero((kinds == TIME_HIGH) | (kinds == TIME_LOW))
+        value = (others[at] & 0xFFF).astype(np.int64)
+        is_high = kinds[at] == TIME_HIGH
         highs = np.concatenate(([self._high], self._rollover.unroll(value[is_high])))
         high = highs[np.cumsum(np.concatenate(([False], is_high)))]
         # The low bits come from the last word that sets them: a TIME_LOW, or a TIME_HIGH that brings a new
@@ -118,58 +124,67 @@ class Evt3Decoder(Decoder):
         setter = np.maximum.accumulate(np.where(sets_low, np.arange(1, at.size + 1), 0))
         low = np.concatenate(([self._low], value))[np.concatenate(([0], setter))]
         self._high, self._low = int(high[-1]), int(low[-1])
-        return at, (high << 12) + low
+        # A time holds for all events up to the word that changes it.
+        return np.repeat((high << 12) + low, np.diff(before[at], prepend=0, append=count))
 
     def _place_vectors(
-        self, words: NDArray[np.uint16], types: NDArray[np.uint8], makes_events: NDArray[np.bool_]
+        self, others: NDArray[np.uint16], kinds: NDArray[np.uint8]
     ) -> tuple[NDArray[np.intp], NDArray[np.uint16], NDArray[np.uint8]]:
-        """Returns where the vectors stand, and the first column and the polarity of each.
+        """Returns the indices of the vectors that have a base, and the first column and polarity of each.
 
-        Clears `makes_events` for vectors without a base.
+        Args:
+            others: The words that are no single events.
+            kinds: For each of them, its type.
         """
-        at = np.flatnonzero((types >= VECT_BASE_X) & (types <= VECT_8))
-        kinds = types[at]
+        at = np.flatnonzero((kinds >= VECT_BASE_X) & (kinds <= VECT_8))
+        words, kinds = others[at], kinds[at]
         is_base = kinds == VECT_BASE_X
+        bases = words[is_base]
+        has_base = ~is_base
         if self._base is None:
-            makes_events[at[: np.argmax(is_base) if is_base.any() else None]] = False
+            has_base[: np.argmax(is_base) if bases.size else None] = False
         # Entry 0 is the base that the words before left behind.
-        bases = words[at[is_base]]
         base_x = np.concatenate(([self._base or 0], bases & 0x7FF)).astype(np.int64)
         base_p = np.concatenate(([self._base_p], bases >> 11 & 1)).astype(np.uint8)
         base = np.cumsum(is_base)
         advance = np.cumsum(ADVANCE[kinds])
-        advance_at_base = np.concatenate(([0], advance[is_base]))
-        next_x = base_x[base] + advance - advance_at_base[base]
+        next_x = base_x[base] + advance - np.concatenate(([0], advance[is_base]))[base]
         if at.size and (self._base is not None or bases.size):
-            self._base, self._base_p = int(next_x[-1]), int(base_p[base[-1]])
-        wanted = makes_events[at]
+            self._base, self._base_p = int(next_x[-1]), int(base_p[-1])
         # Columns far outside any sensor stay there when they become 16-bit numbers.
-        first_x = np.minimum(next_x - ADVANCE[kinds], FARTHEST)[wanted]
-        return at[wanted], first_x.astype(np.uint16), base_p[base[wanted]]
+        first_x = np.minimum(next_x - ADVANCE[kinds], FARTHEST)[has_base]
+        return at[has_base], first_x.astype(np.uint16), base_p[base[has_base]]
 
 
-def _expand(
-    x: NDArray[np.uint16], p: NDArray[np.uint8], which: NDArray[np.integer[Any]], bits: NDArray[np.uint16]
-) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.intp]]:
-    """Makes one event of each single one, and one of each pixel of the vectors.
+def _merge(
+    single_x: NDArray[np.uint16],
+    single_p: NDArray[np.uint8],
+    first_x: NDArray[np.uint16],
+    vector_p: NDArray[np.uint8],
+    bits: NDArray[np.uint16],
+    before: NDArray[np.intp],
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """Puts the events of vectors among the single ones, and returns columns and polarities of all.
 
     Args:
-        x: For each word that makes events, its column, or the first one of the vector.
-        p: For each of these words, the polarity.
-        which: Indices of those of these words that are vectors.
+        single_x: Columns of the single events.
+        single_p: Their polarities.
+        first_x: For each vector, its first column.
+        vector_p: For each vector, its polarity.
         bits: For each vector, bit i is set where column i from the first on saw an event.
-
-    Returns:
-        Columns and polarities of the events, and how many events the first n words make, for n = 0, 1, ...
+        before: For each vector, how many events come before its own.
     """
-    vector_counts = COUNTS[bits]
-    counts = np.ones(x.size, np.intp)
-    counts[which] = vector_counts
-    events_before = np.concatenate(([0], np.cumsum(counts)))
-    event_x, event_p = np.repeat(x, counts), np.repeat(p, counts)
+    counts = COUNTS[bits]
     # Event number n of all vectors' events is number n - (those of the vectors before) of its own vector.
-    numbers = np.arange(int(vector_counts.sum()))
-    vectors_before = np.cumsum(vector_counts) - vector_counts
-    position = np.repeat(events_before[which] - vectors_before, vector_counts) + numbers
-    event_x[position] += COLUMNS[np.repeat(STARTS[bits] - vectors_before, vector_counts) + numbers]
-    return event_x, event_p, events_before
+    vectors_before = np.cumsum(counts) - counts
+    numbers = np.arange(int(counts.sum()))
+    position = np.repeat(before - vectors_before, counts) + numbers
+    columns = COLUMNS[np.repeat(STARTS[bits] - vectors_before, counts) + numbers]
+
+    is_single = np.ones(single_x.size + numbers.size, np.bool_)
+    is_single[position] = False
+    single_position = np.flatnonzero(is_single)
+    x, p = np.empty(is_single.size, np.uint16), np.empty(is_single.size, np.uint8)
+    x[single_position], p[single_position] = single_x, single_p
+    x[position], p[position] = np.repeat(first_x, counts) + columns, np.repeat(vector_p, counts)
+    return x, p

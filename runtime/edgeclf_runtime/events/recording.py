@@ -94,8 +94,7 @@ class Recording:
             )
         if checks.steps_back:
             self.problems.append(
-                f"The time-stamps of {self.path} step back {checks.steps_back} time(s), "
-                f"by up to {checks.farthest} µs."
+                f"The time-stamps of {self.path} step back {checks.steps_back} time(s), by up to {checks.farthest} µs."
             )
 
     def _new_decoder(self) -> Decoder:
@@ -138,8 +137,7 @@ def open_recording(path: str | Path, sensor_size: tuple[int, int] | None = None)
 
     Args:
         path: The file.
-        sensor_size: The sensor's (width, height), for headers that do not state it. Where it is left out, the
-        size
+        sensor_size: The sensor's (width, height), for headers that do not state it. Where it is left out, the size
             comes from the header, else from what is known of the sensor that the header names.
 
     Raises:
@@ -177,9 +175,7 @@ def _open(path: Path) -> BufferedReader:
     except FileNotFoundError:
         raise InputFileError(f"There is no recording {path}: check the path.") from None
     except OSError as error:
-        raise InputFileError(
-            f"{path} cannot be read ({error.strerror}): check the file and its rights."
-        ) from None
+        raise InputFileError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from None
 
 
 def _read_into(file: BufferedReader, buffer: memoryview, path: Path) -> int:
@@ -195,8 +191,7 @@ def _find_format(path: Path, header: Header, after: bytes) -> RecordingFormat:
         format = EVT_VERSIONS[version]
         if header.endianness not in ("little", "legacy"):
             raise InputFileError(
-                f"{path} holds words in {header.endianness}-endian order, which is not read: "
-                "record it little-endian."
+                f"{path} holds words in {header.endianness}-endian order, which is not read: record it little-endian."
             )
         return format
     if version or header.format_name:

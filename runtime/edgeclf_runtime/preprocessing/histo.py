@@ -1,0 +1,35 @@
+"""`histo`: how many events of each polarity a pixel saw."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeclf_runtime.events.batch import Events
+from edgeclf_runtime.preprocessing.counting import CountingPreprocessing
+
+
+class Histo(CountingPreprocessing):
+    """Histogram of events, two channels: 0 the negative ones, 1 the positive ones; values from 0 to 1.
+
+    Every event adds `1 / (max_incr_per_pixel · 4**downsampling_factor)`, and a pixel saturates at 1. Meaning and
+    arguments are those of `metavision_ml.preprocessing.event_to_tensor.histo`; see `CountingPreprocessing`.
+    """
+
+    name = "histo"
+    channels = 2
+
+    def __call__(self, events: Events, start_us: int) -> NDArray[np.float32]:  # noqa: ARG002
+        """Returns the frame, float32 `[2, rows, columns]`."""
+        index = self._index(events)
+        frame = self._counts(index)
+        if self._is_sparse(index, frame):
+            frame[index] = self._values(frame[index])
+        else:
+            self._values(frame)
+        return frame.reshape(2, self._rows, self._columns)
+
+    def _values(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turns counts into values, in place."""
+        np.minimum(counts, self._limit, out=counts)
+        return np.divide(counts, self._limit, out=counts)
