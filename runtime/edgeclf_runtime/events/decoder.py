@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from edgeclf_runtime.events.batch import Events
 
-# 512 KiB of words at a time: what is made of them on the way stays in the processor's cache.
-BLOCK_BYTES = 1 << 19
-
 
 class Decoder(ABC):
     """Decodes a stream of words into events.
@@ -23,6 +20,9 @@ class Decoder(ABC):
 
     word: ClassVar[np.dtype[Any]]
     """The words of the format, little-endian."""
+
+    block_bytes: ClassVar[int] = 1 << 19
+    """How much is decoded at a time: few enough that what is made on the way stays in the processor's cache."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -37,8 +37,7 @@ class Decoder(ABC):
         """Returns the events of the words that `data` completes.
 
         Args:
-            data: The next bytes of the stream, any number of them. They are not kept: the caller may
-            overwrite them.
+            data: The next bytes of the stream, any number of them. They are not kept: the caller may overwrite them.
         """
         if self._rest:
             data = self._rest + bytes(data)
@@ -46,7 +45,7 @@ class Decoder(ABC):
         whole = len(data) // size * size
         self._rest = bytes(data[whole:])
         words = np.frombuffer(data, self.word, whole // size)
-        block = BLOCK_BYTES // size
+        block = self.block_bytes // size
         return Events.concatenate(
             self._decode_block(words[start : start + block]) for start in range(0, words.size, block)
         )

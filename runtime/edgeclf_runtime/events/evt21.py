@@ -31,6 +31,7 @@ class Evt21Decoder(Decoder):
     """
 
     word: ClassVar[np.dtype[Any]] = np.dtype("<u8")
+    block_bytes: ClassVar[int] = 1 << 18  # as each word may make 32 events
 
     def __init__(self, legacy: bool = False) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ FARTHEST = 0xF000
 
 
 def _vector_tables() -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint16]]:
-    """Returns, for each mask of 12 bits, how many are set and where their positions start in table 3."""
+    """Returns, for each mask of 12 bits, how many are set and where their positions start in the third table."""
     masks = np.arange(1 << VECTOR_COLUMNS, dtype="<u2")
     bits = np.unpackbits(masks.view(np.uint8).reshape(-1, 2), axis=1, bitorder="little")
     counts = bits.sum(axis=1, dtype=np.intp)
@@ -58,6 +58,7 @@ class Evt3Decoder(Decoder):
     """
 
     word: ClassVar[np.dtype[Any]] = np.dtype("<u2")
+    block_bytes: ClassVar[int] = 1 << 18  # as each word may make 12 events
 
     def __init__(self) -> None:
         super().__init__()

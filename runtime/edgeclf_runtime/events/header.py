@@ -94,8 +94,10 @@ class Header:
         plugin = re.match(r"hal_plugin_[a-z]+\d+", self.value("plugin_name").lower())
         if plugin and plugin[0] in PLUGIN_SENSORS:
             return PLUGIN_SENSORS[plugin[0]]
+        # The same numbers mean other systems in the headers of other makers.
+        makers = {self.value(f"{part}integrator_name") for part in ("", "camera_", "plugin_")}
         system = self.value("system_ID")
-        if system.isdecimal() and int(system) in SYSTEM_SENSORS:
+        if makers <= {"", "Prophesee"} and system.isdecimal() and int(system) in SYSTEM_SENSORS:
             return SYSTEM_SENSORS[int(system)]
         return GENERATION_SENSORS.get(self.value("sensor_generation", "generation"))
 

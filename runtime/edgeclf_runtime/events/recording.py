@@ -12,7 +12,7 @@ import numpy as np
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events.batch import Events
 from edgeclf_runtime.events.dat import CD_EVENT_TYPES, EVENT_BYTES, DatDecoder
-from edgeclf_runtime.events.decoder import BLOCK_BYTES, Decoder
+from edgeclf_runtime.events.decoder import Decoder
 from edgeclf_runtime.events.evt2 import Evt2Decoder
 from edgeclf_runtime.events.evt3 import Evt3Decoder
 from edgeclf_runtime.events.evt21 import Evt21Decoder
@@ -74,7 +74,7 @@ class Recording:
         outside, checks = 0, TimeOrder()
         with _open(self.path) as file:
             file.seek(self._data_start)
-            buffer = memoryview(bytearray(BLOCK_BYTES))
+            buffer = memoryview(bytearray(decoder.block_bytes))
             while count := _read_into(file, buffer, self.path):
                 events = decoder.feed(buffer[:count])
                 inside = self._inside(events)
@@ -149,15 +149,15 @@ def open_recording(path: str | Path, sensor_size: tuple[int, int] | None = None)
     with _open(path) as file:
         header = read_header(file)
         after = file.read(2)
-    if not header.length:
-        if not after:
-            raise InputFileError(f"{path} is empty: record or copy it again.")
+    if not header.length and not after:
+        raise InputFileError(f"{path} is empty: record or copy it again.")
+    if not header.length and not header.cut_off:
         raise InputFileError(
             f"{path} is not a Prophesee recording, as it does not start with a `% ` header: "
             f"give a file in one of the formats {READ_FORMATS}."
         )
-    format = _find_format(path, header, after)
-    if header.cut_off:
+    format = _find_format(path, header, after) if header.length else None
+    if header.cut_off or format is None:
         raise InputFileError(f"{path} ends within its header and holds no events: record or copy it again.")
     data_start = header.length
     if format == "DAT":

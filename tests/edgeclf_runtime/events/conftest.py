@@ -9,6 +9,7 @@ import pytest
 
 from edgeclf_runtime.events import Events
 from edgeclf_runtime.events.decoder import Decoder
+from edgeclf_runtime.events.recording import DECODERS
 
 PlainEvents = Iterable[tuple[int, int, int, int]]
 
@@ -16,7 +17,8 @@ PlainEvents = Iterable[tuple[int, int, int, int]]
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes decoders work through 64 bytes at a time, so that small tests cross the borders of many blocks."""
-    monkeypatch.setattr("edgeclf_runtime.events.decoder.BLOCK_BYTES", 64)
+    for decoder in DECODERS.values():
+        monkeypatch.setattr(decoder, "block_bytes", 64)
 
 
 @pytest.fixture

@@ -113,6 +113,8 @@ def test_endianness(line, endianness):
         ("% system_ID 48", None, (1280, 720)),
         ("% system_ID 49", None, (1280, 720)),
         ("% system_ID 12345", None, None),
+        ("% system_ID 49\n% integrator_name Prophesee", None, (1280, 720)),
+        ("% system_ID 49\n% camera_integrator_name SomebodyElse", None, None),
         ("% plugin_name somebody_elses\n% generation 4.2", None, (1280, 720)),
         ("% sensor_generation 3.1", None, (640, 480)),
         ("% geometry 640x480\n% plugin_name hal_plugin_gen41_evk3", (640, 480), (1280, 720)),

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from sklearn.metrics import accuracy_score
+
+from edgeclf.checkpoint import load_checkpoint
+from edgeclf.data.dataset import recordings
+from edgeclf.hyperparameters import MODEL_NAMES
+from edgeclf_export.export import export_checkpoint
+from edgeclf_export.parity import KpiComparison, ParityCheck
+from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.tensor_file import TensorFile
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    out = tmp_path_factory.mktemp("exported")
+    return {name: next(iter(export_checkpoint(checkpoints[name], out, ["onnx"]))).path for name in MODEL_NAMES}
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_exported_file_passes(
+    name: str, checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path
+) -> None:
+    check = ParityCheck(checkpoints[name], exported[name], dataset)
+    report = check.compare(list(check.exported_results()))
+    assert report
+    assert report.frames == 13 + 14 + 15 + 16 + 17
+    assert report.top1_agreement == 1.0
+    assert 0 < report.max_abs_logit_difference < 1e-4
+
+
+def test_both_sides_are_what_running_each_recording_alone_gives(
+    checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path
+) -> None:
+    loaded = load_checkpoint(checkpoints["ConvRNNClassifier"])
+    hyper, model = loaded.hyperparameters, loaded.build_model()
+    check = ParityCheck(checkpoints["ConvRNNClassifier"], exported["ConvRNNClassifier"], dataset)
+    results = list(check.exported_results())
+    report = check.compare(results)
+    right, predicted = [], []
+    for recording, result in zip(
+        recordings(dataset, "test", hyper.labels, hyper.delta_t, hyper.preprocess), results, strict=True
+    ):
+        with TensorFile(recording.path) as file, torch.inference_mode():
+            alone = model(torch.from_numpy(file.read(0, len(file)))[:, None])[:, 0]
+        torch.testing.assert_close(result.logits, alone, atol=1e-4, rtol=1e-4)
+        right += recording.labels.tolist()
+        predicted += alone.argmax(1).tolist()
+    assert report.kpis["accuracy"].reference == pytest.approx(accuracy_score(right, predicted))
+
+
+def test_names_and_fields_are_those_of_the_command_line_contract(
+    checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path
+) -> None:
+    check = ParityCheck(checkpoints["LeNetClassifier"], exported["LeNetClassifier"], dataset)
+    document = check.compare(list(check.exported_results())).to_dict()
+    assert set(document) == {"passed", "frames", "top1_agreement", "max_abs_logit_difference", "kpis"}
+    per_class = {f"{kpi}_{label}" for kpi in ("precision", "recall", "auroc") for label in ("background", "left")}
+    always = {"accuracy", "recording_accuracy", "mean_recording_accuracy", "t2p_median_ms", "t2p_std_ms"}
+    assert always | per_class <= set(document["kpis"])
+    assert set(document["kpis"]["accuracy"]) == {"reference", "exported", "difference", "tolerance", "passed"}
+
+
+def test_an_exported_file_with_other_weights_fails(
+    checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(exported["ConvRNNClassifier"])
+    for weights in model.graph.initializer:
+        if weights.name.endswith("head.module.2.bias"):
+            changed = numpy_helper.to_array(weights) + [0, 3, -3]
+            weights.CopyFrom(numpy_helper.from_array(changed.astype("float32"), weights.name))
+            break
+    else:
+        pytest.fail("the head's bias is not in the graph")
+    path = tmp_path / "changed.onnx"
+    onnx.save(model, path)
+    check = ParityCheck(checkpoints["ConvRNNClassifier"], path, dataset)
+    report = check.compare(list(check.exported_results()))
+    assert not report
+    assert report.top1_agreement < 1
+    assert not report.to_dict()["passed"]
+
+
+def test_another_model_is_refused(checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path) -> None:
+    loaded = load_checkpoint(checkpoints["ConvRNNClassifier"])
+    other = replace(loaded.hyperparameters, classes=("up", "down"))
+    weights = {f"net.{name}": value for name, value in loaded.weights.items()}
+    path = dataset.parent / "other.ckpt"
+    torch.save({"hyper_parameters": other.to_dict(), "state_dict": weights}, path)
+    with pytest.raises(UsageError, match="another model than the checkpoint"):
+        ParityCheck(path, exported["ConvRNNClassifier"], dataset)
+
+
+@pytest.mark.parametrize(
+    ("reference", "exported", "passed"),
+    [(0.5, 0.5005, True), (0.5, 0.502, False), (math.nan, math.nan, True), (math.nan, 0.5, False), (0.5, math.nan, False)],
+)
+def test_comparison_of_one_kpi(reference: float, exported: float, passed: bool) -> None:
+    kpi = KpiComparison(reference, exported, 1e-3)
+    assert kpi.passed is passed
+    assert kpi.to_dict()["passed"] is passed
