@@ -120,11 +120,11 @@ def _check(ok: bool, name: str, config: object, rule: str) -> None:
 
 
 SAMPLE_CONFIG = SynthConfig(
-    gesture_us=(400_000, 450_000),
-    pause_us=(80_000, 100_000),
-    palm_px=(56.0, 64.0),
-    sway=(0.05, 0.08),
-    contrast=(0.4, 0.5),
-    pixel=PixelConfig(threshold_on=0.35, threshold_off=0.35, leak_rate_hz=0.02, shot_noise_rate_hz=0.03),
+    gesture_us=(450_000, 480_000),
+    pause_us=(100_000, 120_000),
+    palm_px=(56.0, 66.0),
+    sway=(0.12, 0.15),
+    contrast=(0.5, 0.6),
 )
-"""Short recordings of few events: three gestures take about 1.7 s and, as EVT3, less than 1 MB."""
+"""Short recordings of few events, within the ranges of the default ones: three gestures take about 1.8 s and, as EVT3,
+about 2 MB."""
