@@ -128,7 +128,7 @@ Written by `python samples/make.py`, which simulates the data set, trains, and w
 - `gestures/`: the first {SHIPPED} of the {SIZES.test} test recordings, for the demo's parity check.
 
 Training took {minutes:.1f} minutes on {os.cpu_count()} cores (torch {torch.__version__}, Lightning
-{lightning.__version__}), other work going on beside it. On the whole test split of {SIZES.test} recordings:
+{lightning.__version__}). On the whole test split of {SIZES.test} recordings:
 
 | KPI | value |
 | --- | --- |
