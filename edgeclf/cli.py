@@ -102,10 +102,16 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Runs the command line; an `EdgeclfError` becomes one sentence and its exit code."""
+    """Runs the command line; an `EdgeclfError` becomes one sentence and its exit code, and so does a full disk."""
     start_logging()
     try:
         cli.main(prog_name="edgeclf")
     except EdgeclfError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.strerror is None:
+            raise  # not the operating system's: one of ours
+        where = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"Error: {where}the operating system refused to go on ({error.strerror}).", err=True)
+        sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeclf_runtime.contract import FRAMES, KEEP_MEMORY, Contract
-from edgeclf_runtime.errors import ContractError, DeviceError, InputFileError, MissingPackageError, UsageError
+from edgeclf_runtime.contract import FRAMES, KEEP_MEMORY, LOGITS, PROBABILITIES, Contract
+from edgeclf_runtime.errors import (
+    ContractError,
+    DeviceError,
+    EdgeclfError,
+    InputFileError,
+    MissingPackageError,
+    UsageError,
+)
 
 Device = Literal["cpu", "cuda", "auto"]
 
@@ -35,7 +43,8 @@ class Predictions:
     @property
     def class_ids(self) -> NDArray[np.intp]:
         """The most probable class of each stream, `[B]`."""
-        return self.probabilities.argmax(axis=1)
+        ids: NDArray[np.intp] = self.probabilities.argmax(axis=1)
+        return ids
 
 
 class Classifier:
@@ -82,8 +91,13 @@ class Classifier:
             MissingPackageError: Where ONNX Runtime is not installed.
         """
         session, used = _open_session(Path(path), device, threads)
-        contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
-        _check_graph(session, contract, str(path))
+        try:
+            contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+            _check_graph(session, contract, str(path))
+        except UnicodeDecodeError as error:
+            raise ContractError(
+                f"{path}: the file is damaged ({error.reason}); export the checkpoint again."
+            ) from error
         return cls(session, contract, used, streams)
 
     def __enter__(self) -> Classifier:
@@ -103,6 +117,7 @@ class Classifier:
 
         Raises:
             UsageError: Where the frames have not the shape that the model takes.
+            EdgeclfError: Where ONNX Runtime fails on them, for example for want of memory.
         """
         which = list(range(self.streams)) if streams is None else list(streams)
         if frames.shape != (len(which), *self.contract.frame_shape):
@@ -115,7 +130,13 @@ class Classifier:
             feed[KEEP_MEMORY] = self._keep[which]
             for tensor, value in zip(self.contract.state, self._state, strict=True):
                 feed[tensor.input_name] = value[which]
-        logits, probabilities, *after = self._session.run(self.contract.output_names, feed)
+        try:
+            logits, probabilities, *after = self._session.run(self.contract.output_names, feed)
+        except Exception as error:  # onnxruntime's own classes have no public base
+            raise EdgeclfError(
+                f"ONNX Runtime failed on a frame ({_first_line(error)}); try --device cpu, or export the "
+                "checkpoint again."
+            ) from error
         for kept, value in zip(self._state, after, strict=True):
             kept[which] = value
         self._keep[which] = 1.0
@@ -123,16 +144,34 @@ class Classifier:
 
     def reset(self, stream: int | None = None) -> None:
         """Makes a stream (all where None) start anew: its memory counts as zero for its next frame."""
-        self._keep[slice(None) if stream is None else stream] = 0.0
+        which = slice(None) if stream is None else stream
+        self._keep[which] = 0.0
+        for value in self._state:
+            value[which] = 0.0  # what is not finite would outlive the graph's multiplication by keep_memory
 
 
 def _check_graph(session: Any, contract: Contract, source: str) -> None:
-    inputs = [value.name for value in session.get_inputs()]
-    outputs = [value.name for value in session.get_outputs()]
-    if sorted(inputs) != sorted(contract.input_names) or sorted(outputs) != sorted(contract.output_names):
-        raise ContractError(
-            f"{source}: the graph's inputs and outputs are not those of its contract; export the checkpoint again."
-        )
+    """Raises a ContractError where the graph's inputs and outputs are not those of the contract, by name and shape."""
+    outputs = (len(contract.labels),)
+    shapes = {FRAMES: contract.frame_shape, KEEP_MEMORY: (), LOGITS: outputs, PROBABILITIES: outputs}
+    shapes |= {name: s.shape for s in contract.state for name in (s.input_name, s.output_name)}
+    for values, names in (
+        (session.get_inputs(), contract.input_names),
+        (session.get_outputs(), contract.output_names),
+    ):
+        if sorted(value.name for value in values) != sorted(names) or not all(
+            _may_have_shape(value.shape, shapes[value.name]) for value in values
+        ):
+            raise ContractError(
+                f"{source}: the graph's inputs and outputs are not those of its contract; export the checkpoint again."
+            )
+
+
+def _may_have_shape(stated: Sequence[int | str | None], wanted: Sequence[int]) -> bool:
+    """Whether a value of the graph may have the shape `[batch, *wanted]`; what is no number there can be any."""
+    if len(stated) != len(wanted) + 1 or isinstance(stated[0], int):
+        return False
+    return all(not isinstance(size, int) or size == other for size, other in zip(stated[1:], wanted, strict=True))
 
 
 def _open_session(path: Path, device: Device, threads: int | None) -> tuple[Any, str]:
@@ -143,6 +182,8 @@ def _open_session(path: Path, device: Device, threads: int | None) -> tuple[Any,
         raise MissingPackageError(
             "ONNX Runtime is not installed: pip install 'edgeclf[cpu]', or 'edgeclf[gpu]' on a machine with CUDA."
         ) from error
+    if path.is_dir():
+        raise InputFileError(f"{path}: this is a folder, not a model; give the .onnx file in it.")
     if not path.is_file():
         raise InputFileError(f"{path}: there is no such model file.")
     options = onnxruntime.SessionOptions()
@@ -151,35 +192,47 @@ def _open_session(path: Path, device: Device, threads: int | None) -> tuple[Any,
         options.intra_op_num_threads = threads
 
     def start(providers: list[str]) -> Any:
-        try:
-            return onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # onnxruntime's own classes have no public base
-            if path.suffix == ".ts":
-                raise InputFileError(
-                    f"{path}: this is a TorchScript file, and the runtime runs ONNX: give the .onnx that "
-                    "`edgeclf export --format onnx` writes beside it."
-                ) from error
-            raise InputFileError(
-                f"{path}: ONNX Runtime cannot load it, so it is damaged or not an ONNX model ({_first_line(error)})."
-            ) from error
+        # Its own fallback to the CPU prints to standard output, where results go.
+        return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
 
-    if device == "cpu":
-        return start(["CPUExecutionProvider"]), "cpu"
     # Neither the list of available providers nor the session's creation tells the truth: both name CUDA, or run on the
     # CPU in silence, where CUDA cannot start. Only the session's own list does.
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        session = start(["CUDAExecutionProvider", "CPUExecutionProvider"])
-        if "CUDAExecutionProvider" in session.get_providers():
-            _log.info("running on CUDA")
+    is_cpu_build = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+    session = None
+    if device != "cpu" and not is_cpu_build:
+        with contextlib.suppress(Exception):  # where it is the file that is at fault, the CPU says so below
+            session = start(["CUDAExecutionProvider", "CPUExecutionProvider"])
+        if session is not None and "CUDAExecutionProvider" in session.get_providers():
+            _log.info("Running on CUDA.")
             return session, "cuda"
-        why = "its CUDA provider does not start (driver, CUDA or cuDNN libraries missing or of another version)"
+    try:
+        session = session or start(["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes have no public base
+        raise _not_a_model(path, error) from error
+    if device == "cpu":
+        return session, "cpu"
+    if is_cpu_build:
+        why = "the installed ONNX Runtime is its CPU build"
+        mend = "pip uninstall onnxruntime, then pip install 'edgeclf[gpu]'"
     else:
-        session = None
-        why = "the installed ONNX Runtime is the CPU build; pip uninstall onnxruntime, then pip install 'edgeclf[gpu]'"
+        why = "the CUDA provider of the installed ONNX Runtime does not start"
+        mend = "install a driver, CUDA and cuDNN of the versions that it needs"
     if device == "cuda":
-        raise DeviceError(f"CUDA was asked for and is not to be had: {why}; or run with --device cpu.")
-    _log.info("running on the CPU: %s", why)
-    return session or start(["CPUExecutionProvider"]), "cpu"
+        raise DeviceError(f"CUDA was asked for and is not to be had: {why}; {mend}, or run with --device cpu.")
+    _log.info("Running on the CPU: %s.", why)
+    return session, "cpu"
+
+
+def _not_a_model(path: Path, error: Exception) -> InputFileError:
+    if path.suffix == ".ts":
+        return InputFileError(
+            f"{path}: this is a TorchScript file, and the runtime runs ONNX: give the .onnx that "
+            "`edgeclf export --format onnx` writes beside it."
+        )
+    return InputFileError(
+        f"{path}: ONNX Runtime cannot load it, so it is damaged or not an ONNX model ({_first_line(error)}); export "
+        "the checkpoint again."
+    )
 
 
 def _first_line(error: Exception) -> str:

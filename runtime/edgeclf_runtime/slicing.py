@@ -43,36 +43,34 @@ def slices(
         batches: Events in time order, in batches of any size.
         delta_t: Duration of a slice in µs.
         start_ts: `t0` in µs; events before it are left out. Where None: the first event's time, rounded down to a
-            multiple of `delta_t`.
-        max_duration: Stop so many µs after `t0`; the last slice is as long as the others. None: at the end.
+            multiple of `delta_t`, and all events are in.
+        max_duration: Stop so many µs (1 or more) after `t0`, after a whole slice and without reading on. None: at the
+            end.
 
     Yields:
         The slices, in order; none where there are no events.
     """
-    index = 0
+    index, start = 0, start_ts
+    count = None if max_duration is None else -(-max_duration // delta_t)
     pending: list[Events] = []
-    last = None if max_duration is None else -(-max_duration // delta_t)
     for batch in batches:
         batch = _in_time_order(batch)
-        if len(batch) == 0:
-            continue
-        if start_ts is None:
-            start_ts = int(batch.t[0]) // delta_t * delta_t
-        elif index == 0 and not pending:
+        if start_ts is not None:
             batch = batch[int(np.searchsorted(batch.t, start_ts)) :]
+        elif start is None and len(batch):
+            start = int(batch.t[0]) // delta_t * delta_t
         while len(batch):
-            end = start_ts + (index + 1) * delta_t
-            cut = int(np.searchsorted(batch.t, end))
+            assert start is not None
+            cut = int(np.searchsorted(batch.t, start + delta_t))
             pending.append(batch[:cut])
             batch = batch[cut:]
             if len(batch):
-                if index == last:
-                    return
-                yield Slice(index, end - delta_t, end, Events.concatenate(pending))
+                yield Slice(index, start, start + delta_t, Events.concatenate(pending))
                 pending = []
-                index += 1
-    if start_ts is not None and pending and index != last:
-        start = start_ts + index * delta_t
+                index, start = index + 1, start + delta_t
+                if index == count:
+                    return
+    if start is not None and pending:
         yield Slice(index, start, start + delta_t, Events.concatenate(pending))
 
 

@@ -119,6 +119,11 @@ class RecordingSource(FrameSource):
                 recording.sensor_size,
                 contract.frame_shape[1:],
             )
+            if self._maker.channels != contract.frame_shape[0]:
+                raise UsageError(
+                    f"The preprocessing {contract.preprocess} makes {self._maker.channels} channels, and the model "
+                    f"takes {contract.frame_shape[0]}; export its checkpoint again."
+                )
         except UsageError as error:
             raise UsageError(f"{self.path} does not fit the model. {error}") from error
         _warn_if_distorted(self.path, recording.sensor_size, contract)
@@ -142,13 +147,14 @@ class TensorSource(FrameSource):
 
     def __init__(self, path: Path, contract: Contract) -> None:
         self.path = path
-        self._file = TensorFile(path)
         self._frame_size = contract.frame_shape[1:]
-        made = self._file.attributes
+        with TensorFile(path) as file:
+            made = file.attributes
+            _, channels, rows, columns = file.shape
         for what, has, takes in (
             ("were made by", made.preprocess, contract.preprocess),
             ("last, in µs,", made.delta_t, contract.delta_t),
-            ("have channels:", self._file.shape[1], contract.frame_shape[0]),
+            ("have channels:", channels, contract.frame_shape[0]),
             *(
                 (f"were made with {name}", made.preprocess_kwargs[name], value)
                 for name, value in contract.preprocess_kwargs.items()
@@ -161,7 +167,7 @@ class TensorSource(FrameSource):
                     "again with `edgeclf dataset events`."
                 )
         try:
-            _check_shrinks(self._file.shape[2:], self._frame_size)
+            _check_shrinks((rows, columns), self._frame_size)
         except UsageError as error:
             raise UsageError(f"{path} does not fit the model. {error}") from error
         _warn_if_distorted(path, made.sensor_size, contract)
@@ -173,9 +179,9 @@ class TensorSource(FrameSource):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yields the frames in order."""
-        made = self._file.attributes
-        with self._file:
-            for index, stored in enumerate(self._file):
+        with TensorFile(self.path) as file:
+            made = file.attributes
+            for index, stored in enumerate(file):
                 begin = perf_counter_ns()
                 data = area_resize(stored, *self._frame_size)
                 end_us = made.start_ts + (index + 1) * made.delta_t
@@ -203,9 +209,11 @@ def open_source(
         UsageError: Where the model cannot take its frames.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputFileError(f"{path}: this is a folder; give a recording (.raw, .dat) or a tensor file (.h5) in it.")
     if not path.is_file():
         raise InputFileError(f"{path}: there is no such file.")
-    if h5py.is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
+    if path.suffix.lower() in (".h5", ".hdf5") or h5py.is_hdf5(path):
         if start_ts is not None or max_duration is not None:
             raise UsageError(f"{path}: a tensor file is used whole; give a start or a duration for recordings only.")
         return TensorSource(path, contract)

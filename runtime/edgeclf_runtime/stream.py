@@ -10,13 +10,28 @@ from typing import Any
 import numpy as np
 
 from edgeclf_runtime.contract import BACKGROUND
+from edgeclf_runtime.errors import EdgeclfError, UsageError
 from edgeclf_runtime.session import Classifier
 from edgeclf_runtime.sources import Frame, FrameSource
 
 
 @dataclass(frozen=True)
 class StreamPrediction:
-    """What the classifier says of one frame of one stream; `to_dict` is a line of `edgeclf run-stream`'s output."""
+    """What the classifier says of one frame of one stream; `to_dict` is a line of `edgeclf run-stream`'s output.
+
+    Attributes:
+        stream: Number of the stream, from 0.
+        source: Its file.
+        frame: Number of the frame in the stream, from 0.
+        t_us: First µs after the frame's time slice, in the recording's own time.
+        class_id: The most probable output.
+        label: Its name.
+        score: Its probability, to six decimals.
+        accepted: Whether it is not background, and its score at or over the threshold.
+        probabilities: Those of all outputs, to six decimals.
+        reset: Whether the stream's memory was cleared before this frame.
+        latency_us: Time from the frame's last event to the prediction in µs, decoding left out.
+    """
 
     stream: int
     source: str
@@ -39,9 +54,9 @@ class StreamPrediction:
             "t_us": self.t_us,
             "class_id": self.class_id,
             "label": self.label,
-            "score": round(self.score, 6),
+            "score": self.score,
             "accepted": self.accepted,
-            "probabilities": [round(p, 6) for p in self.probabilities],
+            "probabilities": list(self.probabilities),
             "reset": self.reset,
             "latency_us": round(self.latency_us),
         }
@@ -61,9 +76,14 @@ def run_streams(
         realtime: Hold every frame back until the sensor would have sent its last event.
 
     Yields:
-        One prediction a frame and stream. Its latency is the time from a frame's last event to the prediction:
-        preprocessing and inference, decoding left out.
+        One prediction a frame and stream.
+
+    Raises:
+        UsageError: Where there are more sources than the classifier has streams.
+        EdgeclfError: Where a source or the model fails; the predictions of the frames before have been yielded.
     """
+    if len(sources) > classifier.streams:
+        raise UsageError(f"The classifier keeps {classifier.streams} streams, and there are {len(sources)} sources.")
     classifier.reset()
     running: dict[int, Iterator[Frame]] = {i: iter(source) for i, source in enumerate(sources)}
     delta_s = classifier.contract.delta_t / 1e6
@@ -72,17 +92,22 @@ def run_streams(
         frames = {i: frame for i, it in running.items() if (frame := next(it, None)) is not None}
         if not frames:
             return
-        running = {i: running[i] for i in frames}
         if realtime:
             due = started + (max(frame.index for frame in frames.values()) + 1) * delta_s
             time.sleep(max(0.0, due - time.monotonic()))
         begin = time.perf_counter_ns()
         predictions = classifier.step(np.stack([frame.data for frame in frames.values()]), streams=list(frames))
         inference_us = (time.perf_counter_ns() - begin) / 1000
+        if not np.isfinite(predictions.probabilities).all():
+            raise EdgeclfError(
+                f"The model's probabilities for frame {max(frame.index for frame in frames.values())} are not numbers: "
+                "its weights are damaged; export another checkpoint."
+            )
         for row, (stream, frame) in enumerate(frames.items()):
             class_id = int(predictions.class_ids[row])
             label = classifier.contract.labels[class_id]
-            score = float(predictions.probabilities[row, class_id])
+            probabilities = tuple(round(p, 6) for p in predictions.probabilities[row].tolist())
+            score = probabilities[class_id]
             yield StreamPrediction(
                 stream=stream,
                 source=str(sources[stream].path),
@@ -92,7 +117,7 @@ def run_streams(
                 label=label,
                 score=score,
                 accepted=label != BACKGROUND and score >= threshold,
-                probabilities=tuple(predictions.probabilities[row].tolist()),
+                probabilities=probabilities,
                 reset=frame.index == 0,
                 latency_us=frame.preparation_us + inference_us,
             )

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeclf_runtime.errors import InputFileError
+from edgeclf_runtime.errors import DamagedInputError, InputFileError
 from edgeclf_runtime.files import written_whole
 
 _OWN_ATTRIBUTES = {
@@ -71,6 +71,8 @@ class TensorFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise InputFileError(f"{self.path}: this is a folder; give a tensor file (.h5) in it.")
         if not self.path.is_file():
             raise InputFileError(f"{self.path}: there is no such file.")
         try:
@@ -85,6 +87,12 @@ class TensorFile:
         except InputFileError:
             self._file.close()
             raise
+        except (OSError, RuntimeError, TypeError, ValueError) as error:  # h5py's, of damaged structures, and ours below
+            self._file.close()
+            raise InputFileError(
+                f"{self.path}: what the tensor file says of itself cannot be read ({error}); make it again with "
+                "`edgeclf dataset events`."
+            ) from error
         self.shape: tuple[int, int, int, int] = self._data.shape
 
     def __enter__(self) -> TensorFile:
@@ -106,40 +114,59 @@ class TensorFile:
         """Returns frames `start` to `stop` (not included; cut at the end of the file), `[n, C, H, W]`.
 
         Raises:
-            InputFileError: Where the file is damaged there.
+            DamagedInputError: Where the file is damaged there, or holds values that are not finite.
         """
+        stop = min(stop, len(self))
         try:
-            frames = self._data[start:stop]
+            frames = np.asarray(self._data[start:stop], np.float32)
         except OSError as error:
-            raise InputFileError(
-                f"{self.path}: frames {start} to {stop} cannot be read; the file is damaged."
+            raise DamagedInputError(
+                f"{self.path}: {_frames(start, stop)} cannot be read, as the file is damaged there; make it again with "
+                "`edgeclf dataset events`."
             ) from error
-        if self.attributes.store_as_uint8:
-            return np.asarray(frames, np.float32) / np.float32(255)
-        return np.asarray(frames, np.float32)
+        if not np.isfinite(frames).all():
+            raise DamagedInputError(
+                f"{self.path}: {_frames(start, stop)} holds values that are not finite, so it is damaged; make the "
+                "file again with `edgeclf dataset events`."
+            )
+        return frames / np.float32(255) if self.attributes.store_as_uint8 else frames
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """Yields one frame after the other, `[C, H, W]`."""
-        for start in range(0, len(self), 32):
-            yield from self.read(start, start + 32)
+        """Yields one frame after the other, `[C, H, W]`: files are chunked so, and every whole frame comes out."""
+        for index in range(len(self)):
+            yield self.read(index, index + 1)[0]
+
+
+def _frames(start: int, stop: int) -> str:
+    return f"frame {start}" if stop - start == 1 else f"one of the frames {start} to {stop - 1}"
 
 
 def _described(file: h5py.File, path: Path) -> tuple[h5py.Dataset, TensorAttributes]:
     data = file.get("data")
-    if not isinstance(data, h5py.Dataset) or data.ndim != 4:
+    if not isinstance(data, h5py.Dataset) or data.ndim != 4 or data.dtype.kind not in "fiu":
         raise InputFileError(
-            f"{path}: this HDF5 file has no data set 'data' of four axes (frames, channels, rows, columns), so it is "
-            "not a tensor file; HDF5 files of single events have to be converted with `edgeclf dataset events` first."
+            f"{path}: this HDF5 file has no data set 'data' of numbers with four axes (frames, channels, rows, "
+            "columns), so it is not a tensor file; make one of a recording (.raw, .dat) with `edgeclf dataset events`."
         )
     found = {name: _plain(value) for name, value in data.attrs.items()}
+    return data, _attributes(found, path)
+
+
+def _attributes(found: Mapping[str, Any], path: Path) -> TensorAttributes:
     if missing := sorted({"events_to_tensor", "delta_t", "event_input_height", "event_input_width"} - found.keys()):
-        raise InputFileError(f"{path}: the tensor file does not say how it was made: {', '.join(missing)} is missing.")
+        raise InputFileError(
+            f"{path}: the tensor file does not say how it was made, as the attributes {', '.join(missing)} are "
+            "missing; make it again with `edgeclf dataset events`."
+        )
     if found.get("mode", "delta_t") != "delta_t":
         raise InputFileError(
             f"{path}: its frames hold a fixed number of events (mode {found['mode']!r}), and edgeclf needs frames of "
             "a fixed duration."
         )
-    return data, TensorAttributes(
+    for name in ("delta_t", "event_input_width", "event_input_height"):
+        if int(found[name]) < 1:
+            raise ValueError(f"{name} is {found[name]}")
+    return TensorAttributes(
         preprocess=str(found["events_to_tensor"]),
         delta_t=int(found["delta_t"]),
         sensor_size=(int(found["event_input_width"]), int(found["event_input_height"])),
@@ -152,7 +179,7 @@ def _described(file: h5py.File, path: Path) -> tuple[h5py.Dataset, TensorAttribu
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
-    return value.item() if isinstance(value, np.generic) else value
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def write_tensor_file(path: str | Path, frames: Iterable[NDArray[np.float32]], attributes: TensorAttributes) -> int:

@@ -22,14 +22,17 @@ def inspect(model: str, json_path: str | None) -> None:
     with Classifier.load(model, "cpu") as classifier:
         contract = classifier.contract
     if json_path is not None:
-        write_json(json_path, json.loads(contract.to_json()))
+        names = {"inputs": contract.input_names, "outputs": contract.output_names}
+        write_json(json_path, json.loads(contract.to_json()) | names)
         return
     channels, height, width = contract.frame_shape
     arguments = ", ".join(f"{name}={value}" for name, value in contract.preprocess_kwargs.items())
     sensor = "not stated" if contract.sensor_size is None else "{}×{} (width × height)".format(*contract.sensor_size)
     rows = [
         ("architecture", contract.architecture),
-        ("outputs", ", ".join(contract.labels)),
+        ("labels", ", ".join(contract.labels)),
+        ("inputs", ", ".join(contract.input_names)),
+        ("outputs", ", ".join(contract.output_names)),
         ("event frame", f"{channels} channels, {height} rows, {width} columns, every {contract.delta_t} µs"),
         ("preprocessing", f"{contract.preprocess}({arguments})"),
         ("sensor", sensor),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -25,7 +26,7 @@ from edgeclf_runtime.stream import run_streams
 @click.argument("source", nargs=-1, required=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="auto", show_default=True,
               help="Where to run. cuda is an error where it does not start; auto says what it chose.")  # fmt: skip
-@click.option("--output", metavar="FILE.jsonl", help="Write the predictions here instead of to standard output.")
+@click.option("--output", metavar="FILE.jsonl", help="Write the predictions here; - is standard output, the default.")
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Score from which a prediction counts as accepted.")  # fmt: skip
 @click.option("--sensor-size", type=click.IntRange(min=1), nargs=2, metavar="WIDTH HEIGHT",
@@ -56,6 +57,7 @@ def run_stream(
 
     Example: edgeclf run-stream gestures.onnx recording.raw --output predictions.jsonl
     """
+    _check_targets(output, json_path, (model, *source))
     with Classifier.load(model, device, streams=len(source), threads=threads) as classifier:
         max_duration = None if max_duration_ms is None else max_duration_ms * 1000
         sources = [open_source(path, classifier.contract, sensor_size, start_ts, max_duration) for path in source]
@@ -70,6 +72,7 @@ def run_stream(
                 for prediction in predictions:
                     if out is not None:
                         out.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
+                        out.flush()  # whoever follows the output sees each frame, and an interruption loses none
                     counts[prediction.stream][prediction.label] += 1
                     latencies.append(prediction.latency_us)
             except EdgeclfError as error:
@@ -83,22 +86,39 @@ def run_stream(
     problems = [problem for opened in sources for problem in opened.problems]
     for path, count in zip(source, counts, strict=True):
         if not count:
-            problems.append(f"{path}: there is no event in it, so there was no frame to predict.")
+            problems.append(f"{path}: there was no frame to predict, as no event lies in the part that was asked for.")
     if problems:
         raise DamagedInputError(" ".join(problems))
+
+
+def _check_targets(output: str | None, json_path: str | None, inputs: tuple[str, ...]) -> None:
+    """Raises a UsageError where a file to write is one that is read, or both are the same."""
+    if output is not None and json_path is not None and (output == json_path or _is_same_file(output, json_path)):
+        raise UsageError(f"{output}: --output and --json cannot both be written there; give another place for one.")
+    for target in (output, json_path):
+        for path in inputs:
+            if target is not None and _is_same_file(target, path):
+                raise UsageError(f"{target}: this would overwrite what is read; give another place to write to.")
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    return Path(one).is_file() and Path(other).is_file() and Path(one).samefile(other)
 
 
 @contextlib.contextmanager
 def _output(path: str | None, json_path: str | None) -> Iterator[TextIO | None]:
     """Gives where the lines go: a file, standard output, or nowhere where the JSON document takes standard output."""
-    if path is None:
-        yield None if json_path == "-" else click.get_text_stream("stdout")
+    if path is None or path == "-":
+        yield None if json_path == "-" else sys.stdout
         return
-    # Line by line into the file itself: whoever follows it sees each frame, and an interruption loses none.
+    # Into the file itself rather than beside it, for those who follow it.
     try:
-        file = Path(path).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed below
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise UsageError(f"{path}: the predictions cannot be written there ({error.strerror}).") from error
+        raise UsageError(
+            f"{path}: the predictions cannot be written there ({error.strerror}); choose another place."
+        ) from error
     with file:
         yield file
 

@@ -1,0 +1,238 @@
+"""What the tests of the runtime share: tiny exported models with their outputs by hand, and small recordings."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from edgeclf.cli import main
+from edgeclf_runtime.contract import METADATA_KEY, Contract, StateTensor
+
+Array = NDArray[np.float32]
+PlainEvents = Sequence[tuple[int, int, int, int]]
+
+# Background without events, rock for negative ones, paper for positive ones, scissors for both.
+_WEIGHTS = np.array([[-2, -3, 4, 2], [-1, 5, -2, 2.5]], np.float32)
+_BIAS = np.array([0.5, -0.2, 0.0, 0.3], np.float32)
+_DECAY = np.float32(0.5)
+
+TINY = Contract(
+    architecture="Tiny",
+    labels=("background", "paper", "rock", "scissors"),
+    delta_t=10_000,
+    preprocess="histo",
+    preprocess_kwargs={"max_incr_per_pixel": 2},
+    sensor_size=(32, 24),
+    frame_shape=(2, 12, 16),
+    state=(StateTensor("acc", (2,)), StateTensor("conv.last", (2, 12, 16))),
+    precision="float32",
+    opset=17,
+    versions={"edgeclf": "0.1.0", "torch": "2.9"},
+    checkpoint_sha256="ab" * 32,
+)
+
+
+@pytest.fixture
+def tiny() -> Contract:
+    """The contract of the tiny model: what it sees decays by half a frame, plus the mean of the frame before."""
+    return TINY
+
+
+def tiny_outputs(frames: Array, resets: Sequence[int] = (0,)) -> tuple[Array, Array]:
+    """Returns logits and probabilities `[T, K]` of one stream's frames `[T, C, H, W]`, in float64 by hand."""
+    logits = []
+    acc, last = np.zeros(2), np.zeros(frames.shape[1:])
+    for k, frame in enumerate(frames.astype(np.float64)):
+        if k in resets:
+            acc, last = np.zeros(2), np.zeros(frames.shape[1:])
+        acc = float(_DECAY) * acc + frame.mean(axis=(1, 2))
+        logits.append(acc @ _WEIGHTS + _BIAS + last.mean(axis=(1, 2)).sum())
+        logits[-1][0] += last.max()  # softmax would not see what is added to all of them
+        last = frame
+    exp = np.exp(logits)
+    return np.array(logits, np.float32), (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def outputs_by_hand() -> Callable[..., tuple[Array, Array]]:
+    """`tiny_outputs`."""
+    return tiny_outputs
+
+
+def tiny_graph(contract: Contract, inputs_of: Contract | None = None, batch: str | int = "batch") -> onnx.ModelProto:
+    """Returns the step graph of `contract`, without metadata; a stateless one where the contract has no state."""
+    seen = contract if inputs_of is None else inputs_of
+    size, channels = len(seen.labels), seen.frame_shape[0]
+
+    def value(name: str, *shape: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
+
+    constants = {
+        "weights": np.resize(_WEIGHTS, (channels, size)),
+        "bias": np.resize(_BIAS, (size,)),
+        "decay": np.array(_DECAY),
+        "first": np.eye(1, size, dtype=np.float32),
+        "keep_vector": np.array([-1, 1], np.int64),
+        "keep_image": np.array([-1, 1, 1, 1], np.int64),
+    }
+    inputs, outputs = [value("frames", *seen.frame_shape)], [value("logits", size), value("probabilities", size)]
+    nodes = [helper.make_node("ReduceMean", ["frames"], ["mean"], axes=[2, 3], keepdims=0)]
+    if seen.state:
+        inputs += [value("keep_memory"), value("state.acc", channels), value("state.conv.last", *seen.frame_shape)]
+        outputs += [value("next_state.acc", channels), value("next_state.conv.last", *seen.frame_shape)]
+        nodes += [
+            helper.make_node("Reshape", ["keep_memory", "keep_vector"], ["keep2"]),
+            helper.make_node("Reshape", ["keep_memory", "keep_image"], ["keep4"]),
+            helper.make_node("Mul", ["state.acc", "keep2"], ["acc"]),
+            helper.make_node("Mul", ["state.conv.last", "keep4"], ["last"]),
+            helper.make_node("Mul", ["acc", "decay"], ["decayed"]),
+            helper.make_node("Add", ["decayed", "mean"], ["next_state.acc"]),
+            helper.make_node("Identity", ["frames"], ["next_state.conv.last"]),
+            helper.make_node("MatMul", ["next_state.acc", "weights"], ["seen"]),
+            helper.make_node("ReduceMean", ["last"], ["last_mean"], axes=[2, 3], keepdims=0),
+            helper.make_node("ReduceSum", ["last_mean", "one"], ["last_sum"], keepdims=1),
+            helper.make_node("Add", ["seen", "last_sum"], ["seen2"]),
+            helper.make_node("ReduceMax", ["last"], ["last_max4"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Unsqueeze", ["last_max4", "one"], ["last_max"]),
+            helper.make_node("Mul", ["last_max", "first"], ["to_first"]),
+            helper.make_node("Add", ["seen2", "to_first"], ["unbiased"]),
+        ]
+        constants["one"] = np.array([1], np.int64)
+    else:
+        nodes.append(helper.make_node("MatMul", ["mean", "weights"], ["unbiased"]))
+    nodes += [
+        helper.make_node("Add", ["unbiased", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    used = {name for node in nodes for name in node.input}
+    initializers = [onnx.numpy_helper.from_array(v, name) for name, v in constants.items() if name in used]
+    graph = helper.make_graph(nodes, "step", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@pytest.fixture
+def write_model(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the tiny model; `graph_of`, `metadata` and `batch` make files that are not what they say."""
+
+    def write(
+        name: str = "tiny.onnx",
+        graph_of: Contract | None = None,
+        metadata: dict[str, str] | None = None,
+        batch: str | int = "batch",
+        **changes: Any,
+    ) -> Path:
+        contract = replace(TINY, **changes)
+        model = tiny_graph(contract, graph_of, batch)
+        helper.set_model_props(model, {METADATA_KEY: contract.to_json()} if metadata is None else metadata)
+        path = tmp_path / name
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write
+
+
+def some_events(count: int, duration: int, seed: int, start: int = 0) -> PlainEvents:
+    """Returns random events (t, x, y, p) of a sensor of 32×24, in time order."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(start, start + duration, count))
+    columns = (t, rng.integers(0, 32, count), rng.integers(0, 24, count), rng.integers(0, 2, count))
+    return [(int(a), int(b), int(c), int(d)) for a, b, c, d in zip(*columns, strict=True)]
+
+
+@pytest.fixture
+def random_events() -> Callable[..., PlainEvents]:
+    """`some_events`."""
+    return some_events
+
+
+@pytest.fixture
+def write_dat(tmp_path: Path) -> Callable[..., Path]:
+    """Writes events (t, x, y, p) as a DAT file of a 32×24 sensor; `cut` leaves out so many bytes at its end."""
+
+    def write(name: str, events: PlainEvents, cut: int = 0, size: tuple[int, int] = (32, 24)) -> Path:
+        header = f"% Data file containing CD events\n% Version 2\n% Width {size[0]}\n% Height {size[1]}\n"
+        words = [(t, x | y << 14 | p << 28) for t, x, y, p in events]
+        data = header.encode() + b"\x0c\x08" + np.array(words, "<u4").tobytes()
+        path = tmp_path / name
+        path.write_bytes(data[: len(data) - cut])
+        return path
+
+    return write
+
+
+def frames_by_loop(
+    events: PlainEvents,
+    start: int,
+    stop: int,
+    delta_t: int = 10_000,
+    size: tuple[int, int] = (32, 24),
+    limit: int = 2,
+    preprocess: str = "histo",
+) -> Array:
+    """Returns event frames `[T, C, H, W]` at the sensor's size: every event added in turn, saturating in turn."""
+    width, height = size
+    frames = np.zeros(((stop - start) // delta_t, 2 if preprocess == "histo" else 1, height, width))
+    values: dict[tuple[int, int, int, int], float] = {}
+    for t, x, y, p in events:
+        k = (t - start) // delta_t
+        if preprocess == "histo":
+            values[k, p, y, x] = min(values.get((k, p, y, x), 0.0) + 1, limit)
+        else:
+            values[k, 0, y, x] = min(max(values.get((k, 0, y, x), 0.0) + (1 if p else -1), -limit), limit)
+    for place, value in values.items():
+        frames[place] = value / limit
+    return frames.astype(np.float32)
+
+
+@pytest.fixture
+def by_loop() -> Callable[..., Array]:
+    """`frames_by_loop`."""
+    return frames_by_loop
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one sentence of what went wrong; there is no other, and no traceback."""
+        assert "Traceback" not in self.err
+        assert self.err.count("Error: ") == 1
+        return self.err.split("Error: ")[1].strip()
+
+
+@pytest.fixture
+def edgeclf(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
+    """Runs `edgeclf` with arguments, as its entry point does."""
+    loggers = [logging.getLogger(name) for name in ("edgeclf", "edgeclf_export", "edgeclf_runtime")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["edgeclf", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return Ended(int(end.value.code or 0), out, err)
+
+    yield run
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)

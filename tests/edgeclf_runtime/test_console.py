@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from edgeclf_runtime import console
+
+NAMES = ("edgeclf", "edgeclf_export", "edgeclf_runtime")
+
+
+@pytest.fixture(autouse=True)
+def restored_logging():
+    loggers = [logging.getLogger(name) for name in NAMES]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+@click.command()
+@console.json_option
+@console.verbosity_options
+def speaks(json_path):
+    console.say("said")
+    for name in NAMES:
+        log = logging.getLogger(f"{name}.deep.inside")
+        log.debug("debug")
+        log.info("info %s", name)
+        log.warning("careful")
+        log.error("broken")
+    click.echo(f"json {json_path}, quiet {console.is_quiet()}")
+
+
+def run(*arguments):
+    console.start_logging()
+    return CliRunner().invoke(speaks, arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), ["info {}", "Warning: careful", "Error: broken"]),
+        (("-v",), ["debug", "info {}", "Warning: careful", "Error: broken"]),
+        (("--verbose",), ["debug", "info {}", "Warning: careful", "Error: broken"]),
+        (("-q",), ["Error: broken"]),
+        (("--quiet",), ["Error: broken"]),
+    ],
+)
+def test_what_is_said(options, expected):
+    result = run(*options)
+    quiet = "-q" in options or "--quiet" in options
+    said = [] if quiet else ["said"]
+    assert result.stderr.splitlines() == said + [line.format(name) for name in NAMES for line in expected]
+    assert result.stdout == f"json None, quiet {quiet}\n"
+    assert result.exit_code == 0
+
+
+def test_json_option():
+    assert "json a b.json" in run("--json", "a b.json").stdout
+
+
+def test_start_logging_twice_says_things_once():
+    console.start_logging()
+    assert run("-q").stderr.count("broken") == len(NAMES)
+
+
+def test_json_to_standard_output(capsys):
+    console.write_json("-", {"ä": [1, "µ"]})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"ä": [1, "µ"]}
+    assert out.endswith("}\n")
+    assert "ä" in out
+
+
+def test_json_to_a_file(tmp_path):
+    path = tmp_path / "new" / "ä b.json"
+    console.write_json(str(path), {"a": (1, 2)})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": [1, 2]}
+    assert [file.name for file in path.parent.iterdir()] == ["ä b.json"]
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(TypeError):
+        console.write_json(str(path), {"a": object()})
+    assert path.read_text() == "old"
+
+
+def test_json_has_null_for_what_is_no_number(capsys):
+    console.write_json("-", {"a": float("nan"), "b": [float("inf"), (1.5, -float("inf"))], "c": True})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, [1.5, None]], "c": True}
+
+
+def test_table():
+    rows = [("rock", 7, "x"), ("scissors", 1234, "yy")]
+    assert console.table(("name", "n", "z"), rows).splitlines() == [
+        "name         n   z",
+        "rock         7   x",
+        "scissors  1234  yy",
+    ]
+    assert console.table(("name", "n"), []) == "name  n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_silent_without_a_terminal(capsys):
+    with console.progress([1, 2, 3], "frames") as items:
+        assert list(items) == [1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_on_a_terminal(monkeypatch, capsys, quiet):
+    console.start_logging()
+    logging.getLogger("edgeclf").setLevel(logging.ERROR if quiet else logging.INFO)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with console.progress(iter([1, 2, 3]), "frames", length=3) as items:
+        assert list(items) == [1, 2, 3]
+    assert ("frames" in terminal.getvalue()) is not quiet
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from edgeclf_runtime.contract import CONTRACT_VERSION, METADATA_KEY, Contract
+from edgeclf_runtime.errors import ContractError
+
+
+def changed(contract, **changes):
+    return {METADATA_KEY: json.dumps(json.loads(contract.to_json()) | changes)}
+
+
+def test_document(tiny):
+    # Name for name: files that are out there hold this.
+    assert (CONTRACT_VERSION, METADATA_KEY) == (1, "edgeclf")
+    assert json.loads(tiny.to_json()) == {
+        "contract_version": 1,
+        "architecture": "Tiny",
+        "labels": ["background", "paper", "rock", "scissors"],
+        "delta_t": 10_000,
+        "preprocessing": {"name": "histo", "arguments": {"max_incr_per_pixel": 2}},
+        "sensor_size": {"width": 32, "height": 24},
+        "frame_size": {"channels": 2, "height": 12, "width": 16},
+        "state": [
+            {"name": "acc", "input": "state.acc", "output": "next_state.acc", "shape": [2]},
+            {
+                "name": "conv.last",
+                "input": "state.conv.last",
+                "output": "next_state.conv.last",
+                "shape": [2, 12, 16],
+            },
+        ],
+        "precision": "float32",
+        "opset": 17,
+        "versions": {"edgeclf": "0.1.0", "torch": "2.9"},
+        "checkpoint_sha256": "ab" * 32,
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"sensor_size": None, "opset": None, "state": ()}, {"labels": ("background", "日本語 é")}],
+)
+def test_round_trip(tiny, changes):
+    contract = replace(tiny, **changes)
+    assert Contract.from_metadata({METADATA_KEY: contract.to_json()}, "a.onnx") == contract
+
+
+def test_later_versions_may_add_fields(tiny):
+    assert Contract.from_metadata(changed(tiny, new_field=[1]), "a.onnx") == tiny
+
+
+def test_inputs_and_outputs(tiny):
+    assert tiny.input_names == ["frames", "keep_memory", "state.acc", "state.conv.last"]
+    assert tiny.output_names == ["logits", "probabilities", "next_state.acc", "next_state.conv.last"]
+    # Sorted by name they pair up, as an inference server does it.
+    pairs = [
+        (i.removeprefix("state."), o.removeprefix("next_state."))
+        for i, o in zip(
+            sorted(name for name in tiny.input_names if name.startswith("state.")),
+            sorted(name for name in tiny.output_names if name.startswith("next_state.")),
+            strict=True,
+        )
+    ]
+    assert pairs == [("acc", "acc"), ("conv.last", "conv.last")]
+
+
+def test_keep_memory_only_where_there_is_state(tiny):
+    stateless = replace(tiny, state=())
+    assert stateless.input_names == ["frames"]
+    assert stateless.output_names == ["logits", "probabilities"]
+
+
+def test_file_of_somebody_elses():
+    with pytest.raises(ContractError, match=r"a\.onnx: .*not exported by edgeclf.*`edgeclf export`\.$"):
+        Contract.from_metadata({"author": "me"}, "a.onnx")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_unknown_version(tiny, version):
+    with pytest.raises(ContractError, match=rf"a\.onnx: .*version {version}, .*knows version 1; install"):
+        Contract.from_metadata(changed(tiny, contract_version=version), "a.onnx")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", "{}", '{"contract_version": 1}'])
+def test_damaged_document(text):
+    with pytest.raises(ContractError, match=r"a\.onnx: its edgeclf contract is damaged; export the checkpoint again"):
+        Contract.from_metadata({METADATA_KEY: text}, "a.onnx")
+
+
+@pytest.mark.parametrize("field", ["sensor_size", "frame_size", "preprocessing", "state"])
+@pytest.mark.parametrize("value", [7, "text", [7]])
+def test_damaged_field(tiny, field, value):
+    with pytest.raises(ContractError, match="damaged"):
+        Contract.from_metadata(changed(tiny, **{field: value}), "a.onnx")
