@@ -35,7 +35,8 @@ class SequenceWise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps `[T, B, ...]` to `[T, B, ...]`."""
-        return self.module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        out: Tensor = self.module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return out
 
     def step(self, frame: Tensor) -> Tensor:
         """Maps `[B, ...]` to `[B, ...]`."""

@@ -50,7 +50,7 @@ class FeedForwardClassifier(Classifier):
             windows = x
             after: State = {}
         else:
-            past = state["history"].unflatten(1, (self.num_ev_reps - 1, self.channels)).transpose(0, 1)
+            past = state["history"].reshape(batch, self.num_ev_reps - 1, *x.shape[2:]).transpose(0, 1)
             frames = torch.cat([past, x])
             windows = torch.cat([frames[k : k + steps] for k in range(self.num_ev_reps)], dim=2)
             after = {"history": frames[steps:].transpose(0, 1).flatten(1, 2)}

@@ -53,6 +53,11 @@ class KpiComparison:
         return self.exported - self.reference
 
     @property
+    def difference_text(self) -> str:
+        """The difference for people to read."""
+        return f"{self.difference:+.1e}" if self.difference else "0"
+
+    @property
     def passed(self) -> bool:
         """Whether the difference is within the tolerance."""
         return abs(self.difference) <= self.tolerance

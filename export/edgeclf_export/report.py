@@ -39,7 +39,7 @@ def write_report(
     verdict = "passed" if parity else "failed"
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{kpi.reference:.4f}</td><td>{kpi.exported:.4f}</td>"
-        f"<td>{kpi.difference:+.1e}</td><td>{kpi.tolerance:g}</td>"
+        f"<td>{kpi.difference_text}</td><td>{kpi.tolerance:g}</td>"
         f"<td class={'passed' if kpi.passed else 'failed'}>{'passed' if kpi.passed else 'failed'}</td></tr>"
         for name, kpi in parity.kpis.items()
     )

@@ -71,7 +71,7 @@ def kpi_table(result: ParityReport) -> str:
     """Returns the KPIs of both sides as a table."""
     rows = [
         (
-            name, f"{kpi.reference:.4f}", f"{kpi.exported:.4f}", f"{kpi.difference:+.1e}", f"{kpi.tolerance:g}",
+            name, f"{kpi.reference:.4f}", f"{kpi.exported:.4f}", kpi.difference_text, f"{kpi.tolerance:g}",
             "passed" if kpi.passed else "FAILED",
         )
         for name, kpi in result.kpis.items()

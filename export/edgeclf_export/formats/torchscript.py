@@ -24,7 +24,9 @@ class TorchScriptFormat(ExportFormat):
         """Writes the file and returns the contract that is inside it."""
         with warnings.catch_warnings(), torch.no_grad():
             _ignore_deprecation()
-            traced = torch.jit.trace(graph, graph.example_inputs(contract, batch=2), check_trace=False)
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                graph, graph.example_inputs(contract, batch=2), check_trace=False
+            )
             frozen = torch.jit.freeze(traced)
             torch.jit.save(frozen, str(path), _extra_files={METADATA_KEY: contract.to_json()})
         return contract
@@ -34,7 +36,9 @@ class TorchScriptFormat(ExportFormat):
         extra = {METADATA_KEY: ""}
         with warnings.catch_warnings():
             _ignore_deprecation()
-            module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+            module = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(path), map_location="cpu", _extra_files=extra
+            )
         text = extra[METADATA_KEY]
         metadata = {METADATA_KEY: text.decode() if isinstance(text, bytes) else text}
         contract = Contract.from_metadata(metadata, str(path))
