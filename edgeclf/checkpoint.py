@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,8 @@ from edgeclf.hyperparameters import HyperParameters
 from edgeclf.models import Classifier
 from edgeclf_runtime.errors import InputFileError, UsageError
 
-try:  # NumPy 2 moved it
-    from numpy._core.multiarray import scalar as _numpy_scalar
-except ImportError:
-    from numpy.core.multiarray import scalar as _numpy_scalar
+# NumPy 2 moved it; a checkpoint may name the old place or the new one.
+_numpy_scalar: Any = np.float64(0).__reduce__()[0]
 
 # Besides what `weights_only` admits: real checkpoints keep NumPy numbers and an argparse namespace.
 _SAFE_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
@@ -41,20 +40,25 @@ class Checkpoint:
         sha256: Its digest, hexadecimal.
         hyperparameters: What it was trained with.
         weights: The network's `state_dict`, names without the leading `net.`.
+        resumable: Whether it holds the optimizer's state too, so that training can go on from it.
     """
 
     path: Path
     sha256: str
     hyperparameters: HyperParameters
     weights: Mapping[str, torch.Tensor]
+    resumable: bool = False
 
     def build_model(self) -> Classifier:
         """Returns the trained classifier in evaluation mode, on the CPU.
 
         Raises:
-            InputFileError: Where the weights do not fit the network that the hyper-parameters describe.
+            InputFileError: Where the hyper-parameters describe no network, or one that the weights do not fit.
         """
-        model = self.hyperparameters.build_model()
+        try:
+            model = self.hyperparameters.build_model()
+        except UsageError as error:
+            raise InputFileError(f"{self.path}: {error}") from error
         try:
             model.load_state_dict(dict(self.weights))
         except RuntimeError as error:
@@ -76,35 +80,40 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise InputFileError(f"{path}: there is no such checkpoint file.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    try:
-        with torch.serialization.safe_globals(_SAFE_GLOBALS):  # type: ignore[no-untyped-call]
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
-            raise InputFileError(
-                f"{path}: this checkpoint holds Python objects besides weights and numbers, which edgeclf does not "
-                "load because a pickle can run any code; save it again with plain hyper-parameters."
-            ) from error
-        raise InputFileError(f"{path}: this is not a PyTorch checkpoint, or it is damaged.") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise InputFileError(f"{path}: this is not a PyTorch checkpoint, or it is damaged.") from error
-    if not isinstance(content, Mapping) or not {"hyper_parameters", "state_dict"} <= content.keys():
+    content = _load_pickle(path)
+    parts = content if isinstance(content, Mapping) else {}
+    values, state_dict = parts.get("hyper_parameters"), parts.get("state_dict")
+    values = vars(values) if isinstance(values, argparse.Namespace) else values
+    if not isinstance(values, Mapping) or not isinstance(state_dict, Mapping):
         raise InputFileError(
             f"{path}: this is not a classifier's checkpoint: it has no hyper_parameters and state_dict; give a "
             "Lightning .ckpt made by `edgeclf train` or by Metavision ML's classification training."
         )
-    weights = {
-        name.removeprefix("net."): value for name, value in content["state_dict"].items() if name.startswith("net.")
-    }
+    weights = {name.removeprefix("net."): value for name, value in state_dict.items() if str(name).startswith("net.")}
     if not weights:
         raise InputFileError(
             f"{path}: this is not a classifier's checkpoint: none of its weights has a name starting with 'net.'."
         )
-    values = content["hyper_parameters"]
-    values = vars(values) if isinstance(values, argparse.Namespace) else values
     try:
         hyperparameters = HyperParameters.from_mapping(values, source=str(path))
     except UsageError as error:
         raise InputFileError(str(error)) from error
-    return Checkpoint(path, digest, hyperparameters, weights)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(path, digest, hyperparameters, weights, resumable={"optimizer_states", "loops"} <= parts.keys())
+
+
+def _load_pickle(path: Path) -> Any:
+    """Returns what a checkpoint holds, where that is only what is admitted; see `load_checkpoint`."""
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if refused := re.search(r"GLOBAL (\S+)|Unsupported class (\S+)", str(error)):
+            raise InputFileError(
+                f"{path}: this checkpoint holds Python objects besides weights and numbers "
+                f"({refused[1] or refused[2]}), which edgeclf does not load because a pickle can run any code; save "
+                "it again with plain hyper-parameters."
+            ) from error
+        raise InputFileError(f"{path}: this is not a PyTorch checkpoint, or it is damaged.") from error
+    except Exception as error:  # a damaged pickle may ask for anything, and so raise nearly anything
+        raise InputFileError(f"{path}: this is not a PyTorch checkpoint, or it is damaged.") from error

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from edgeclf.data.dataset import LabelledRecording, Split, recordings
 from edgeclf.data.sequential import Batch, SequentialDataset
 from edgeclf.hyperparameters import HyperParameters
+from edgeclf_runtime.errors import UsageError
 
 
 class ClassificationDataModule(LightningDataModule):
@@ -23,6 +24,9 @@ class ClassificationDataModule(LightningDataModule):
         hparams: Hyper-parameters (see `HyperParameters`) as a namespace or mapping.
         data_dir: The data set folder; where None, the hyper-parameter `dataset_path`.
         seed: Of the order of the training recordings.
+
+    Raises:
+        UsageError: Where a hyper-parameter cannot be, or nothing says where the data set is.
     """
 
     def __init__(
@@ -31,7 +35,10 @@ class ClassificationDataModule(LightningDataModule):
         super().__init__()
         values = vars(hparams) if isinstance(hparams, Namespace) else hparams
         self.settings = HyperParameters.from_mapping(values)
-        self.data_dir = Path(values["dataset_path"] if data_dir is None else data_dir)
+        folder = values.get("dataset_path") if data_dir is None else data_dir
+        if folder is None:
+            raise UsageError("Nothing says where the data set is; give data_dir or the hyper-parameter dataset_path.")
+        self.data_dir = Path(folder)
         self.seed = seed
         self._sequences: dict[str, SequentialDataset] = {}
 
@@ -49,16 +56,22 @@ class ClassificationDataModule(LightningDataModule):
             settings.labels,
             settings.delta_t,
             settings.preprocess,
+            settings.preprocess_kwargs,
             settings.label_delta_t if settings.use_label_freq else None,
         )
 
     def sequences(self, split: Split) -> SequentialDataset:
-        """Returns a split as batches of consecutive frames; the training recordings shuffled."""
+        """Returns a split as batches of consecutive frames; the training recordings shuffled.
+
+        Raises:
+            InputFileError: Where files are missing or are not what they should be.
+            UsageError: Where they are not made for this model.
+        """
         if split not in self._sequences:
             settings = self.settings
             self._sequences[split] = SequentialDataset(
                 self.split(split),
-                (settings.height, settings.width),
+                (settings.preprocess_channels, settings.height, settings.width),
                 settings.batch_size,
                 settings.num_tbins,
                 self.seed if split == "train" else None,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
+from numbers import Real
 from typing import Any, Literal, get_args
-
-from edgeclf_runtime.preprocessing import create_preprocessing
 
 from edgeclf.models import (
     Classifier,
@@ -17,10 +17,17 @@ from edgeclf.models import (
 )
 from edgeclf_runtime.contract import BACKGROUND
 from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.preprocessing import create_preprocessing
 
 ModelName = Literal["ConvRNNClassifier", "LeNetClassifier", "Mobilenetv2Classifier", "SqueezenetClassifier"]
 MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
 RECURRENT_MODELS: tuple[ModelName, ...] = ("ConvRNNClassifier", "LeNetClassifier")
+
+_COUNTS = (
+    "height", "width", "delta_t", "preprocess_channels", "event_input_height", "event_input_width", "feature_base",
+    "feature_channels_out", "num_ev_reps", "label_delta_t", "num_tbins", "batch_size",
+)  # fmt: skip
+_AMOUNTS = ("width_mul", "lr", "wd")
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,7 @@ class HyperParameters:
                 f"{source}: the model is called {values['models']!r}, and edgeclf knows {', '.join(MODEL_NAMES)}."
             )
         taken = {name: _plain(value) for name, value in values.items() if name in known and value is not None}
-        taken["classes"] = tuple(str(name) for name in taken["classes"])
-        return cls(**taken)
+        return cls(**{name: _checked(name, value, source) for name, value in taken.items()})
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -166,6 +172,33 @@ def output_labels(model: ModelName, classes: tuple[str, ...]) -> tuple[str, ...]
 def model_classes(model: ModelName, classes: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the hyper-parameter `classes` of a model that shall tell `classes` (background left out) apart."""
     return classes if model in RECURRENT_MODELS else (BACKGROUND, *classes)
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    """Returns the value of a hyper-parameter in the type that it has here; raises where it cannot be one."""
+    if name in _COUNTS:
+        if _is_number(value) and value >= 1 and value == int(value):
+            return int(value)
+        rule = "a whole number of at least 1"
+    elif name in _AMOUNTS:
+        if _is_number(value) and value >= 0:
+            return float(value)
+        rule = "a number of at least 0"
+    elif name == "classes":
+        if isinstance(value, (list, tuple)) and value and len({str(label) for label in value}) == len(value):
+            return tuple(str(label) for label in value)
+        rule = "a list of different names"
+    elif name == "preprocess_kwargs":
+        if isinstance(value, Mapping):
+            return {str(key): _plain(argument) for key, argument in value.items()}
+        rule = "a dictionary of arguments"
+    else:  # models, preprocess and use_label_freq, which are looked up or only asked whether they are set
+        return value
+    raise UsageError(f"{source}: the hyper-parameter {name} is {value!r}, but must be {rule}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
 
 
 def _plain(value: Any) -> Any:

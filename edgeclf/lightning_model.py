@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,9 +25,14 @@ class ClassificationModel(LightningModule):
 
     The network is `net`. Its memory is kept here between consecutive batches of a recording, cut off from the graph,
     and cleared by `mask_keep_memory` where a new recording starts; the loss is the cross-entropy of labelled frames.
+    The learning rate falls to zero along half a cosine over the trainer's epochs (Loshchilov & Hutter 2017, without
+    restarts).
 
     Args:
         hparams: Hyper-parameters (see `HyperParameters`), as the namespace of a command line or as a mapping.
+
+    Raises:
+        UsageError: Where a hyper-parameter cannot be, or the frames are too small for the network.
     """
 
     def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
@@ -48,15 +53,20 @@ class ClassificationModel(LightningModule):
         self._memory = detach_state(state)
         return logits
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Returns AdamW with a learning rate that falls to zero along a cosine over the epochs."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.settings.lr, weight_decay=self.settings.wd)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs or 1)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Returns AdamW; see `on_train_epoch_start` for its learning rate."""
+        return torch.optim.AdamW(self.parameters(), lr=self.settings.lr, weight_decay=self.settings.wd)
 
     def on_train_epoch_start(self) -> None:
-        """Forgets what validation left in memory."""
+        """Forgets what validation left in memory, and sets the epoch's learning rate."""
         self._memory = None
+        epochs = self.trainer.max_epochs or -1
+        share = self.current_epoch / epochs if epochs > 0 else 0.0
+        # A scheduler of torch would come back from a checkpoint with the length of the training that made it, and
+        # raise the rate again where a resumed one goes on for longer.
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.settings.lr * (1 + math.cos(math.pi * share)) / 2
 
     def training_step(self, batch: Batch, batch_nb: int) -> Tensor | None:
         """Returns the loss of the labelled frames; None, which skips the step, where no frame is labelled."""

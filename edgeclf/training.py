@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import tempfile
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import Callback, Trainer, seed_everything
+import numpy as np
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from edgeclf.data.dataset import describe
+from edgeclf.checkpoint import load_checkpoint
+from edgeclf.data.dataset import Split, describe
+from edgeclf.data.labels import IGNORED
 from edgeclf.data_module import ClassificationDataModule
 from edgeclf.hyperparameters import HyperParameters, ModelName, model_classes
 from edgeclf.lightning_model import ClassificationModel
-from edgeclf_runtime.errors import InputFileError
+from edgeclf_runtime.errors import DeviceError, EdgeclfError, InputFileError, UsageError
 
-_log = logging.getLogger(__name__)
+# What a resumed training may do in another way than the one before it.
+_FREE_TO_CHANGE = {"lr", "wd", "batch_size", "num_tbins"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,12 @@ def hyperparameters_for(dataset: Path, model: ModelName, **chosen: int | float |
 
 
 def train(
-    dataset: Path, out: Path, hyper: HyperParameters, options: TrainerOptions, resume: Path | None = None
+    dataset: Path,
+    out: Path,
+    hyper: HyperParameters,
+    options: TrainerOptions,
+    resume: Path | None = None,
+    finetune: Path | None = None,
 ) -> TrainingResult:
     """Trains a classifier; the best checkpoint ends at `out/best.ckpt`, the last at `out/last.ckpt`.
 
@@ -98,48 +112,179 @@ def train(
         hyper: What to train.
         options: How to train it.
         resume: A `last.ckpt` to go on from.
+        finetune: A checkpoint whose weights to start from; the outputs may be others.
 
     Raises:
         InputFileError: Where the data set or the checkpoint cannot be used.
-        UsageError: Where the data set does not fit the model.
+        UsageError: Where the data set or the checkpoint does not fit the model, or an option is not one of Lightning's.
+        DeviceError: Where the device is not there, or its memory is too small.
+        EdgeclfError: Where training was interrupted, or ended before there was a checkpoint.
     """
     seed_everything(options.seed, verbose=False)
     data = ClassificationDataModule(hyper.to_dict(), dataset, options.seed)
-    for split in ("train", "val"):  # errors of the data set come before the first epoch, as one sentence
-        data.sequences(split)
-    if resume is not None and not resume.is_file():
-        raise InputFileError(f"{resume}: there is no such checkpoint to go on from.")
+    _check_labelled(data, dataset)  # errors of the data set come before the first epoch, as one sentence
+    if resume is not None:
+        _check_resumable(resume, hyper)
     model = ClassificationModel(hyper.to_dict())
+    if finetune is not None:
+        _start_from(finetune, model)
+    _make_folder(out)
     keeper = ModelCheckpoint(
-        out, filename="best", monitor="val_acc", mode="max", save_last=True, enable_version_counter=False
+        out, "best", monitor="val_acc", mode="max", save_on_train_epoch_end=True, enable_version_counter=False
     )
-    callbacks: list[Callback] = [keeper]
-    if options.progress_bar:
-        callbacks.append(TQDMProgressBar(leave=True))
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = Trainer(
-        max_epochs=options.max_epochs,
-        max_time=options.max_time,
-        accelerator=options.accelerator,
-        devices=options.devices,
-        num_nodes=options.num_nodes,
-        precision=options.precision,  # type: ignore[arg-type] - Lightning checks the text
-        logger=CSVLogger(out, name="", version=""),
-        callbacks=callbacks,
-        gradient_clip_val=1.0,
-        num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,
-        enable_progress_bar=options.progress_bar,
-        enable_model_summary=False,
-    )
-    with warnings.catch_warnings():
-        # One process loads while the network trains; more would need a share of the recordings each.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+    # Not `save_last`: that writes the last epoch only where it is the best one too.
+    last = ModelCheckpoint(out, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = _trainer(out, options, [_SeededBatches(options.seed), keeper, last])
+    with _quiet_lightning(), _sentences_for_failures(out):
         trainer.fit(model, data, ckpt_path=None if resume is None else str(resume))
-    best, last = out / "best.ckpt", out / "last.ckpt"
-    if not last.is_file():  # where nothing came after the best epoch Lightning writes the same state once
-        shutil.copyfile(keeper.best_model_path, last)
     score = keeper.best_model_score
-    return TrainingResult(best, last, trainer.current_epoch, float("nan") if score is None else float(score))
+    if score is None:
+        raise EdgeclfError(
+            f"Nothing was trained, so there is no new checkpoint in {out}; give more --max-epochs than the training "
+            "before had, or more --max-time."
+        )
+    return TrainingResult(out / "best.ckpt", out / "last.ckpt", trainer.current_epoch, float(score))
+
+
+class _SeededBatches(Callback):
+    """Gives each batch a seed of its own, so that dropout draws in a resumed training what it would have drawn."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seeds torch."""
+        del pl_module, batch
+        sequence = np.random.SeedSequence((self._seed, trainer.current_epoch, batch_idx))
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+
+def _make_folder(out: Path) -> None:
+    """Makes the folder, so that one that cannot be written to is found before the first epoch is trained."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UsageError(f"{out}: no file can be written there ({error.strerror}); give another folder.") from error
+
+
+def _trainer(out: Path, options: TrainerOptions, callbacks: list[Callback]) -> Trainer:
+    """Returns Lightning's trainer; what it refuses becomes a sentence."""
+    if options.progress_bar:
+        callbacks = [*callbacks, TQDMProgressBar(leave=True)]
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        return Trainer(
+            max_epochs=options.max_epochs,
+            max_time=options.max_time,
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            precision=options.precision,  # type: ignore[arg-type]  # Lightning checks the text
+            logger=CSVLogger(out, name="", version=""),
+            callbacks=callbacks,
+            gradient_clip_val=1.0,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            enable_progress_bar=options.progress_bar,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        no_device = isinstance(error, MisconfigurationException) and options.accelerator not in ("auto", "cpu")
+        raise (DeviceError if no_device else UsageError)(
+            f"Lightning cannot train with --accelerator {options.accelerator} --devices {options.devices} --precision "
+            f"{options.precision} --max-time {options.max_time or '(none)'}: {_sentence(error)}"
+        ) from error
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silences the warnings that tell a user nothing to do."""
+    with warnings.catch_warnings():
+        for message in (
+            # One process loads while the network trains; more would need a share of the recordings each.
+            ".*does not have many workers.*",
+            ".*Checkpoint directory .* exists and is not empty.*",
+            ".*Experiment logs directory .* exists and is not empty.*",
+            # Going on in another folder, whose best.ckpt is the best of the epochs from then on.
+            "The dirpath has changed.*",
+            # A batch without a labelled frame.
+            "`training_step` returned `None`.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        # Lightning's own use of torch.
+        warnings.filterwarnings(
+            "ignore",
+            message=r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+            category=FutureWarning,
+            module=r"lightning\.pytorch\.utilities\._pytree",
+        )
+        yield
+
+
+@contextmanager
+def _sentences_for_failures(out: Path) -> Iterator[None]:
+    """Turns what ends training early into sentences."""
+    try:
+        yield
+    except MisconfigurationException as error:  # such as fewer epochs than the checkpoint has
+        raise UsageError(f"Lightning cannot train so: {_sentence(error)}") from error
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            "The device's memory is too small for this training; give a smaller --batch-size or --num-tbins."
+        ) from error
+    except SystemExit as error:  # Lightning's answer to Ctrl-C
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise EdgeclfError(
+            f"Training was interrupted; --resume goes on from {out / 'last.ckpt'}, if an epoch was complete."
+        ) from error
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _check_labelled(data: ClassificationDataModule, dataset: Path) -> None:
+    split: Split
+    for split in ("train", "val"):
+        if not any((recording.labels != IGNORED).any() for recording in data.sequences(split).recordings):
+            raise InputFileError(
+                f"{dataset / split}: no frame has a label that the model knows, so there is nothing to learn from or "
+                "to judge by; check the label files."
+            )
+
+
+def _check_resumable(path: Path, hyper: HyperParameters) -> None:
+    """Raises unless training as `hyper` says can go on from a checkpoint; Lightning loads it without asking twice."""
+    found = load_checkpoint(path)
+    if not found.resumable:
+        raise InputFileError(
+            f"{path}: this checkpoint holds weights only, from which training cannot go on; start from its weights "
+            "with --finetune."
+        )
+    before, now = asdict(found.hyperparameters), asdict(hyper)
+    differing = [name for name in now if name not in _FREE_TO_CHANGE and before[name] != now[name]]
+    if differing:
+        raise UsageError(
+            f"{path}: training cannot go on from it with another model or data set: "
+            + ", ".join(f"{name} was {before[name]} and is {now[name]}" for name in differing)
+            + "; give what it was trained with, or leave --resume out."
+        )
+
+
+def _start_from(path: Path, model: ClassificationModel) -> None:
+    """Takes over a checkpoint's weights; those of the last layer only where it has as many outputs."""
+    weights = load_checkpoint(path).weights
+    own = model.net.state_dict()
+    fitting = {name: weights[name] for name in own if name in weights and weights[name].shape == own[name].shape}
+    *body, weight, bias = own
+    if not fitting.keys() >= set(body):
+        raise UsageError(
+            f"{path}: its weights do not fit {model.settings.models} with these options; give the --model and the "
+            "widths that it was trained with."
+        )
+    if not fitting.keys() >= {weight, bias}:
+        fitting = {name: fitting[name] for name in body}
+    model.net.load_state_dict(fitting, strict=False)

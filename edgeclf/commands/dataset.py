@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from edgeclf.data.conversion import FrameRecipe, convert_events
-from edgeclf.data.labels import write_label_map
+from edgeclf.data.labels import read_labels, write_label_map
 from edgeclf.data.nmnist import DIGITS, SIDE, Fit, convert_nmnist, find_nmnist
 from edgeclf.data.synth.dataset import SplitSizes, synthesise
 from edgeclf_runtime.console import progress, say, verbosity_options
@@ -82,6 +82,8 @@ def events(
     twice = [stem for stem, count in Counter(path.stem for path in recording).items() if count > 1]
     if twice:
         raise UsageError(f"Two recordings are called {twice[0]} and would write the same {twice[0]}.h5; rename one.")
+    for path in box_labels:
+        read_labels(path)  # says so where it is something else, before hours of conversion
     recipe = FrameRecipe(preprocess, {"max_incr_per_pixel": max_incr_per_pixel}, delta_t, height_width, store_as_uint8)
     max_duration = None if max_duration_ms is None else max_duration_ms * 1000
     problems = []
@@ -110,7 +112,7 @@ def events(
               default=(SIDE, SIDE), show_default=True, help="Size of the frames.")  # fmt: skip
 @click.option("--fit", type=click.Choice(["pad", "scale"]), default="pad", show_default=True,
               help="How 34×34 pixels become frames of another size.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the assignment to splits.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the assignment to splits.")
 @verbosity_options
 def nmnist(
     src: Path,
@@ -142,7 +144,8 @@ def nmnist(
 @dataset.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @_frame_options(20_000)
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed makes the same files.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="The same seed makes the same files.")  # fmt: skip
 @click.option("--recordings", type=click.IntRange(min=0), nargs=3, metavar="TRAIN VAL TEST", default=(96, 16, 24),
               show_default=True, help="Recordings of each split, three gestures each.")  # fmt: skip
 @click.option("--height-width", type=click.IntRange(min=1), nargs=2, metavar="HEIGHT WIDTH", default=(64, 64),

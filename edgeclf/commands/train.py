@@ -58,10 +58,12 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
-    help="Where --resume goes on; OUT/last.ckpt unless given.",
+    help="Where --resume goes on, OUT/last.ckpt unless given; or what --finetune starts from.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an earlier training.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--finetune", is_flag=True, help="Start from the weights of --checkpoint, for these classes.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+              help="The same seed trains the same weights, on the same machine.")  # fmt: skip
 @json_option
 @verbosity_options
 def train(
@@ -84,6 +86,7 @@ def train(
     precision: str,
     checkpoint: Path | None,
     resume: bool,
+    finetune: bool,
     seed: int,
     json_path: str | None,
 ) -> None:
@@ -91,8 +94,12 @@ def train(
 
     Example: edgeclf train nmnist runs/nmnist --model ConvRNN --max-epochs 10
     """
-    if checkpoint is not None and not resume:
-        raise UsageError("--checkpoint says where --resume goes on; give --resume too.")
+    if resume and finetune:
+        raise UsageError("--resume goes on with a training and --finetune starts a new one; give one of them.")
+    if finetune and checkpoint is None:
+        raise UsageError("--finetune starts from the weights of a checkpoint; name it with --checkpoint.")
+    if checkpoint is not None and not (resume or finetune):
+        raise UsageError("--checkpoint is where --resume goes on or --finetune starts; give one of them too.")
     hyper = hyperparameters_for(
         dataset, model, lr=lr, wd=wd, batch_size=batch_size, num_tbins=num_tbins, feature_base=feature_base,
         feature_channels_out=feature_channels_out, width_mul=width_mul, num_ev_reps=num_ev_reps,
@@ -101,7 +108,14 @@ def train(
         max_epochs, max_time, accelerator, devices, num_nodes, precision, seed,
         progress_bar=sys.stderr.isatty() and not is_quiet(),
     )  # fmt: skip
-    result = fit(dataset, out, hyper, options, (checkpoint or out / "last.ckpt") if resume else None)
+    result = fit(
+        dataset,
+        out,
+        hyper,
+        options,
+        resume=(checkpoint or out / "last.ckpt") if resume else None,
+        finetune=checkpoint if finetune else None,
+    )
     say(f"{result.best}: {result.val_accuracy:.1%} of the validation frames right, after {result.epochs} epochs")
     if json_path is not None:
         write_json(json_path, {**asdict(result), "best": str(result.best), "last": str(result.last)})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +34,13 @@ class LabelledRecording:
         path: Its tensor file.
         labels: The right output for each frame, `[N]`; -1 where a frame is left out.
         attributes: How its frames were made.
+        frame_shape: Channels, rows and columns of its stored frames.
     """
 
     path: Path
     labels: NDArray[np.int64]
     attributes: TensorAttributes
+    frame_shape: tuple[int, int, int]
 
     def __len__(self) -> int:
         return self.labels.size
@@ -80,6 +82,7 @@ def recordings(
     outputs: Sequence[str],
     delta_t: int,
     preprocess: str,
+    preprocess_kwargs: Mapping[str, Any] | None = None,
     label_delta_t: int | None = None,
 ) -> list[LabelledRecording]:
     """Opens the recordings of a split with their labels, sorted by name.
@@ -90,6 +93,7 @@ def recordings(
         outputs: The model's outputs, in order.
         delta_t: Duration of a frame in µs that the model takes.
         preprocess: The preprocessing that the model takes.
+        preprocess_kwargs: Its arguments; one that either side does not name is not compared.
         label_delta_t: Interval of labelling in µs, see `frame_labels`.
 
     Raises:
@@ -101,21 +105,27 @@ def recordings(
     result = []
     for path in _tensor_files(root, split):
         with TensorFile(path) as file:
-            made = file.attributes
-            if (made.preprocess, made.delta_t) != (preprocess, delta_t):
-                raise UsageError(
-                    f"{path}: its frames were made by {made.preprocess} every {made.delta_t} µs, and the model takes "
-                    f"{preprocess} every {delta_t} µs; make the data set again to fit."
-                )
-            frames = len(file)
-        label_file = label_file_of(path)
-        try:
-            labels = frame_labels(
-                read_labels(label_file), lookup, frames, delta_t, made.start_ts, label_delta_t, background
+            made, shape = file.attributes, file.shape
+        if (made.preprocess, made.delta_t) != (preprocess, delta_t):
+            raise UsageError(
+                f"{path}: its frames were made by {made.preprocess} every {made.delta_t} µs, and the model takes "
+                f"{preprocess} every {delta_t} µs; make the data set again to fit."
             )
+        for name, value in (preprocess_kwargs or {}).items():
+            if made.preprocess_kwargs.get(name, value) != value:
+                raise UsageError(
+                    f"{path}: its frames were made with {name} {made.preprocess_kwargs[name]}, and the model takes "
+                    f"{value}; make the data set again to fit."
+                )
+        if not shape[0]:
+            raise InputFileError(f"{path}: it holds no frame; make it again with `edgeclf dataset events`.")
+        label_file = label_file_of(path)
+        label_events = read_labels(label_file)
+        try:
+            labels = frame_labels(label_events, lookup, shape[0], delta_t, made.start_ts, label_delta_t, background)
         except UsageError as error:
             raise InputFileError(f"{label_file}: {error}") from error
-        result.append(LabelledRecording(path, labels, made))
+        result.append(LabelledRecording(path, labels, made, shape[1:]))
     return result
 
 

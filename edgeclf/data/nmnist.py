@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,12 +41,16 @@ def read_nmnist(path: Path) -> Events:
     """Reads one `.bin`: 5 bytes an event, big-endian: x (8 bits), y (8), polarity (1), time in µs (23).
 
     Raises:
-        InputFileError: Where the file is empty or cut short.
+        InputFileError: Where the file is empty or cut short, or is something else.
     """
-    raw = np.fromfile(path, np.uint8)
+    try:
+        raw = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputFileError(f"{path}: this file cannot be read ({error.strerror}).") from error
     if raw.size == 0 or raw.size % 5:
         raise InputFileError(
-            f"{path}: it has {raw.size} bytes, not a multiple of 5 as N-MNIST's 5-byte events make; it is damaged."
+            f"{path}: its {raw.size} bytes are not a whole number of N-MNIST's 5-byte events, and at least one; "
+            "it is damaged: copy it again, or remove it."
         )
     x, y, high, middle, low = raw.reshape(-1, 5).astype(np.int64).T
     if max(x.max(), y.max()) >= SIDE:
@@ -79,12 +83,21 @@ def find_nmnist(root: Path, val_fraction: float, test_fraction: float, seed: int
         files = sorted((root / "Train" / str(digit)).glob("*.bin"))
         shuffled = [files[i] for i in rng.permutation(len(files))]
         n_val, n_test = round(val_fraction * len(files)), round(test_share * len(files))
-        splits: list[Split] = ["val"] * n_val + ["test"] * n_test + ["train"] * (len(files) - n_val - n_test)
+        splits = _shares({"val": n_val, "test": n_test, "train": len(files) - n_val - n_test})
         found += [NmnistFile(path, digit, split) for path, split in zip(shuffled, splits, strict=True)]
         found += [NmnistFile(path, digit, "test") for path in sorted((root / "Test" / str(digit)).glob("*.bin"))]
     if not found:
         raise InputFileError(f"{root}: its folders Train and Test hold no <digit>/<index>.bin recordings.")
+    if (root / "Train").is_dir() and not any(recording.split == "train" for recording in found):
+        raise UsageError(
+            f"{root}: of its few recordings in Train, validation and test take all; make their fractions smaller."
+        )
     return found
+
+
+def _shares(counts: Mapping[Split, int]) -> list[Split]:
+    """Returns each split as often as `counts` says."""
+    return [split for split, count in counts.items() for _ in range(count)]
 
 
 def convert_nmnist(recording: NmnistFile, out: Path, recipe: FrameRecipe, height: int, width: int, fit: Fit) -> int:
@@ -140,8 +153,8 @@ def fit_events(events: Events, height: int, width: int, fit: Fit) -> tuple[Event
         x = events.x + np.uint16((width - SIDE) // 2)
         y = events.y + np.uint16((height - SIDE) // 2)
         return Events(events.t, x, y, events.p), (width, height)
-    # A whole multiple of the frame that each pixel fills in whole blocks would be large; enlarge by the next whole
-    # factor, and let the frame maker shrink that by area.
+    # Enlarging to a common multiple of both sizes would be exact, and huge; the next whole factor is enough for the
+    # frame maker to shrink from.
     factor_x, factor_y = -(-width // SIDE), -(-height // SIDE)
     blocks = [
         Events(events.t, events.x * np.uint16(factor_x) + dx, events.y * np.uint16(factor_y) + dy, events.p)

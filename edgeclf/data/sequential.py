@@ -7,12 +7,13 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
-from edgeclf_runtime.preprocessing import area_resize
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from edgeclf.data.dataset import LabelledRecording
 from edgeclf.data.labels import IGNORED
+from edgeclf_runtime.errors import InputFileError
+from edgeclf_runtime.preprocessing import area_resize
 from edgeclf_runtime.tensor_file import TensorFile
 
 
@@ -55,22 +56,27 @@ class SequentialDataset(IterableDataset[Batch]):
 
     Args:
         recordings: What to load.
-        frame_size: Rows and columns of the frames; stored ones that are larger are shrunk by area.
+        frame_shape: Channels, rows and columns of the frames; stored ones that are larger are shrunk by area.
         batch_size: Recordings side by side.
         num_tbins: Frames of each in one batch.
         shuffle_seed: Order of the recordings, another every epoch; None: as given.
+
+    Raises:
+        InputFileError: Where a recording's frames have other channels or are smaller.
     """
 
     def __init__(
         self,
         recordings: Sequence[LabelledRecording],
-        frame_size: tuple[int, int],
+        frame_shape: tuple[int, int, int],
         batch_size: int,
         num_tbins: int,
         shuffle_seed: int | None = None,
     ) -> None:
         self.recordings = list(recordings)
-        self.frame_size = frame_size
+        self.frame_shape = frame_shape
+        for recording in self.recordings:
+            _check_shape(recording, frame_shape)
         self.batch_size = min(batch_size, len(self.recordings))
         self.num_tbins = num_tbins
         self.shuffle_seed = shuffle_seed
@@ -82,16 +88,15 @@ class SequentialDataset(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields the batches of one epoch."""
-        rows: list[Iterator[tuple[VideoInfo, Tensor, Tensor]]] = []
         waiting = iter(self._order())
         rows = [self._chunks(recording) for _, recording in zip(range(self.batch_size), waiting, strict=False)]
         while True:
             parts: list[tuple[VideoInfo, Tensor, Tensor] | None] = []
             for i, row in enumerate(rows):
                 part = next(row, None)
-                if part is None and (recording := next(waiting, None)) is not None:
+                while part is None and (recording := next(waiting, None)) is not None:
                     rows[i] = self._chunks(recording)
-                    part = next(rows[i])
+                    part = next(rows[i], None)
                 parts.append(part)
             present = [part for part in parts if part is not None]
             if not present:
@@ -114,7 +119,7 @@ class SequentialDataset(IterableDataset[Batch]):
         made = recording.attributes
         with TensorFile(recording.path) as file:
             for start in range(0, len(recording), self.num_tbins):
-                frames = area_resize(file.read(start, start + self.num_tbins), *self.frame_size)
+                frames = area_resize(file.read(start, start + self.num_tbins), *self.frame_shape[1:])
                 labels = recording.labels[start : start + self.num_tbins]
                 missing = self.num_tbins - len(frames)
                 info = VideoInfo(str(recording.path), start, len(frames), made.start_ts + start * made.delta_t)
@@ -123,6 +128,16 @@ class SequentialDataset(IterableDataset[Batch]):
                     torch.from_numpy(np.pad(frames, ((0, missing), (0, 0), (0, 0), (0, 0)))),
                     torch.from_numpy(np.pad(labels, (0, missing), constant_values=IGNORED)),
                 )
+
+
+def _check_shape(recording: LabelledRecording, frame_shape: tuple[int, int, int]) -> None:
+    channels, rows, columns = recording.frame_shape
+    if channels != frame_shape[0] or rows < frame_shape[1] or columns < frame_shape[2]:
+        raise InputFileError(
+            f"{recording.path}: its frames have {channels} channels of {rows}×{columns} (height × width), and "
+            f"{frame_shape[0]} channels of {frame_shape[1]}×{frame_shape[2]} or larger are needed; make it again like "
+            "the other recordings."
+        )
 
 
 def _collate(parts: Sequence[tuple[VideoInfo, Tensor, Tensor]]) -> Batch:

@@ -52,9 +52,13 @@ def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, wor
         recipe: How frames are made.
         seed: The same seed makes the same files, whatever the number of workers.
         workers: Processes.
+
+    Raises:
+        UsageError: Where frames cannot be made so.
     """
     write_label_map(out, GESTURES)
-    splits: list[Split] = ["train"] * sizes.train + ["val"] * sizes.val + ["test"] * sizes.test
+    counts: dict[Split, int] = {"train": sizes.train, "val": sizes.val, "test": sizes.test}
+    splits = [split for split, count in counts.items() for _ in range(count)]
     seeds = np.random.SeedSequence(seed).spawn(len(splits))
     jobs = [
         _Job(out, split, f"gestures_{i:04d}", child, recipe)
@@ -79,8 +83,8 @@ def _make(job: _Job) -> str:
 
 def labels_of(recording: GestureRecording, frames: int, delta_t: int) -> LabelEvents:
     """Returns a label at the start of every frame in the middle of which a gesture is shown."""
-    middles = np.arange(frames, dtype=np.int64) * delta_t + delta_t // 2
-    starts = middles - delta_t // 2
+    starts = np.arange(frames, dtype=np.int64) * delta_t
+    middles = starts + delta_t // 2
     parts = [
         (starts[shown], np.full(int(shown.sum()), segment.class_id, np.int64))
         for segment in recording.segments

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgeclf.data.sequential import VideoInfo
+from edgeclf.hyperparameters import HyperParameters
+from edgeclf.lightning_model import ClassificationModel
+from edgeclf_runtime.errors import UsageError
+
+
+def make_batch(steps: int, rows: int, seed: int, keep: list[float] | None = None) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(-1, 3, (steps, rows), generator=generator)
+    return {
+        "inputs": torch.rand(steps, rows, 2, 48, 48, generator=generator),
+        "labels": labels,
+        "mask_keep_memory": torch.tensor(keep or [0.0] * rows).view(-1, 1, 1, 1),
+        "frame_is_labeled": labels >= 0,
+        "video_infos": [VideoInfo(f"{row}.h5", 0, steps, 0) for row in range(rows)],
+    }
+
+
+@pytest.fixture
+def module(hyper_of_each: HyperParameters, monkeypatch: pytest.MonkeyPatch) -> ClassificationModel:
+    """A module without a trainer, in evaluation mode, so that batch normalisation and dropout do not blur numbers."""
+    torch.manual_seed(3)
+    made = ClassificationModel(hyper_of_each.to_dict())
+    monkeypatch.setattr(made, "log", lambda *_args, **_kwargs: None)
+    return made.eval()
+
+
+def plain_loss(logits: Tensor, labels: Tensor) -> float:
+    """The mean of -log of the right output's share, over labelled frames, one after the other."""
+    losses = []
+    for t in range(labels.shape[0]):
+        for row in range(labels.shape[1]):
+            if labels[t, row] >= 0:
+                shares = logits[t, row].double().exp() / logits[t, row].double().exp().sum()
+                losses.append(-shares[labels[t, row]].log().item())
+    return sum(losses) / len(losses)
+
+
+def test_the_loss_counts_labelled_frames_only(module: ClassificationModel) -> None:
+    batch = make_batch(5, 3, seed=0)
+    assert 0 < int(batch["frame_is_labeled"].sum()) < 15
+    loss = module.training_step(batch, 0)
+    assert loss is not None
+    assert loss.item() == pytest.approx(plain_loss(module.net(batch["inputs"]).detach(), batch["labels"]), rel=1e-5)
+
+
+def test_a_batch_without_labels_is_skipped_but_remembered(module: ClassificationModel) -> None:
+    batch = make_batch(3, 2, seed=0)
+    batch["labels"].fill_(-1)
+    batch["frame_is_labeled"].fill_(False)
+    assert module.training_step(batch, 0) is None
+    following = make_batch(2, 2, seed=1, keep=[1.0, 1.0])
+    expected = module.net(torch.cat([batch["inputs"], following["inputs"]]))[3:]
+    torch.testing.assert_close(module(following), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_goes_on_where_it_is_kept_and_starts_anew_where_not(module: ClassificationModel) -> None:
+    first, second, third = make_batch(3, 2, 0), make_batch(4, 2, 1, [1.0, 0.0]), make_batch(2, 2, 2, [1.0, 1.0])
+    found = [module(batch) for batch in (first, second, third)]
+    x = [batch["inputs"] for batch in (first, second, third)]
+    with torch.no_grad():
+        row_0 = module.net(torch.cat(x)[:, :1])
+        row_1_before, row_1 = module.net(x[0][:, 1:]), module.net(torch.cat(x[1:])[:, 1:])
+    together = torch.cat(found)
+    torch.testing.assert_close(together[:, :1], row_0, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[:3, 1:], row_1_before, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[3:, 1:], row_1, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_sequence_left_does_not_reach_the_next_one(module: ClassificationModel) -> None:
+    module(make_batch(3, 2, 0))
+    module.on_validation_epoch_start()
+    batch = make_batch(3, 3, 1, [1.0, 1.0, 1.0])  # of another size as well
+    torch.testing.assert_close(module(batch), module.net(batch["inputs"]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_ends_at_the_batch(module: ClassificationModel) -> None:
+    first, second = make_batch(2, 2, 0), make_batch(2, 2, 1, [1.0, 1.0])
+    first["inputs"].requires_grad_()
+    second["inputs"].requires_grad_()
+    module.training_step(first, 0)
+    loss = module.training_step(second, 1)
+    assert loss is not None
+    loss.backward()
+    assert first["inputs"].grad is None
+    assert second["inputs"].grad is not None
+    assert second["inputs"].grad.abs().sum() > 0
+
+
+def test_hyper_parameters_of_either_form_are_kept(hyper) -> None:
+    values = hyper("ConvRNN").to_dict() | {"dataset_path": "/data"}
+    for form in (values, Namespace(**values)):
+        module = ClassificationModel(form)
+        assert dict(module.hparams) == values
+        assert module.settings == hyper("ConvRNN")
+    assert {name.split(".")[0] for name in module.state_dict()} == {"net"}
+
+
+def test_frames_too_small_for_the_network_are_a_sentence(hyper) -> None:
+    with pytest.raises(UsageError, match="at least 48×48"):
+        ClassificationModel(hyper("LeNet").to_dict() | {"height": 47})
