@@ -75,6 +75,7 @@ class ClassificationDataModule(LightningDataModule):
                 settings.batch_size,
                 settings.num_tbins,
                 self.seed if split == "train" else None,
+                settings.random_shift if split == "train" else 0,
             )
         return self._sequences[split]
 

@@ -25,7 +25,7 @@ RECURRENT_MODELS: tuple[ModelName, ...] = ("ConvRNNClassifier", "LeNetClassifier
 
 _COUNTS = (
     "height", "width", "delta_t", "preprocess_channels", "event_input_height", "event_input_width", "feature_base",
-    "feature_channels_out", "num_ev_reps", "label_delta_t", "num_tbins", "batch_size",
+    "feature_channels_out", "num_ev_reps", "label_delta_t", "num_tbins", "batch_size", "random_shift",
 )  # fmt: skip
 _AMOUNTS = ("width_mul", "lr", "wd")
 
@@ -54,6 +54,7 @@ class HyperParameters:
         use_label_freq: Whether only frames at the labelling interval count.
         num_tbins: Frames of a recording in one training batch (length of truncated back-propagation).
         batch_size: Recordings side by side in one batch.
+        random_shift: Pixels by which training moves a recording's frames in each direction, at most.
         lr: Learning rate.
         wd: Weight decay.
     """
@@ -76,6 +77,7 @@ class HyperParameters:
     use_label_freq: bool = False
     num_tbins: int = 10
     batch_size: int = 8
+    random_shift: int = 0
     lr: float = 1e-3
     wd: float = 1e-4
 
@@ -177,9 +179,10 @@ def model_classes(model: ModelName, classes: tuple[str, ...]) -> tuple[str, ...]
 def _checked(name: str, value: Any, source: str) -> Any:
     """Returns the value of a hyper-parameter in the type that it has here; raises where it cannot be one."""
     if name in _COUNTS:
-        if _is_number(value) and value >= 1 and value == int(value):
+        smallest = 0 if name == "random_shift" else 1
+        if _is_number(value) and value >= smallest and value == int(value):
             return int(value)
-        rule = "a whole number of at least 1"
+        rule = f"a whole number of at least {smallest}"
     elif name in _AMOUNTS:
         if _is_number(value) and value >= 0:
             return float(value)

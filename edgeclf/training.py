@@ -27,7 +27,7 @@ from edgeclf.lightning_model import ClassificationModel
 from edgeclf_runtime.errors import DeviceError, EdgeclfError, InputFileError, UsageError
 
 # What a resumed training may do in another way than the one before it.
-_FREE_TO_CHANGE = {"lr", "wd", "batch_size", "num_tbins"}
+_FREE_TO_CHANGE = {"lr", "wd", "batch_size", "num_tbins", "random_shift"}
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,8 @@ def _quiet_lightning() -> Iterator[None]:
         for message in (
             # One process loads while the network trains; more would need a share of the recordings each.
             ".*does not have many workers.*",
+            "The number of training batches .* is smaller than the logging interval.*",
+            "Your `IterableDataset` has `__len__` defined.*",
             ".*Checkpoint directory .* exists and is not empty.*",
             ".*Experiment logs directory .* exists and is not empty.*",
             # Going on in another folder, whose best.ckpt is the best of the epochs from then on.

@@ -43,6 +43,8 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
               help="Recordings side by side.")  # fmt: skip
 @click.option("--num-tbins", type=click.IntRange(min=1), default=10, show_default=True,
               help="Frames of each recording in a batch.")  # fmt: skip
+@click.option("--random-shift", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Move each recording by up to so many pixels, another way every epoch.")  # fmt: skip
 @click.option("--feature-base", type=click.IntRange(min=1), default=16, show_default=True,
               help="Width of the first block of ConvRNN.")  # fmt: skip
 @click.option("--feature-channels-out", type=click.IntRange(min=1), default=256, show_default=True,
@@ -76,6 +78,7 @@ def train(
     wd: float,
     batch_size: int,
     num_tbins: int,
+    random_shift: int,
     feature_base: int,
     feature_channels_out: int,
     width_mul: float,
@@ -101,8 +104,9 @@ def train(
     if checkpoint is not None and not (resume or finetune):
         raise UsageError("--checkpoint is where --resume goes on or --finetune starts; give one of them too.")
     hyper = hyperparameters_for(
-        dataset, model, lr=lr, wd=wd, batch_size=batch_size, num_tbins=num_tbins, feature_base=feature_base,
-        feature_channels_out=feature_channels_out, width_mul=width_mul, num_ev_reps=num_ev_reps,
+        dataset, model, lr=lr, wd=wd, batch_size=batch_size, num_tbins=num_tbins, random_shift=random_shift,
+        feature_base=feature_base, feature_channels_out=feature_channels_out, width_mul=width_mul,
+        num_ev_reps=num_ev_reps,
     )  # fmt: skip
     options = TrainerOptions(
         max_epochs, max_time, accelerator, devices, num_nodes, precision, seed,

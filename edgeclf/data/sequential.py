@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypedDict
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from edgeclf.data.augmentation import shifted
 from edgeclf.data.dataset import LabelledRecording
 from edgeclf.data.labels import IGNORED
 from edgeclf_runtime.errors import InputFileError
@@ -59,7 +61,9 @@ class SequentialDataset(IterableDataset[Batch]):
         frame_shape: Channels, rows and columns of the frames; stored ones that are larger are shrunk by area.
         batch_size: Recordings side by side.
         num_tbins: Frames of each in one batch.
-        shuffle_seed: Order of the recordings, another every epoch; None: as given.
+        shuffle_seed: Order of the recordings, another every epoch; None: as given, and nothing is augmented.
+        random_shift: All frames of a recording are moved by up to so many pixels in each direction, in every epoch
+            by others.
 
     Raises:
         InputFileError: Where a recording's frames have other channels or are smaller.
@@ -72,6 +76,7 @@ class SequentialDataset(IterableDataset[Batch]):
         batch_size: int,
         num_tbins: int,
         shuffle_seed: int | None = None,
+        random_shift: int = 0,
     ) -> None:
         self.recordings = list(recordings)
         self.frame_shape = frame_shape
@@ -80,22 +85,32 @@ class SequentialDataset(IterableDataset[Batch]):
         self.batch_size = min(batch_size, len(self.recordings))
         self.num_tbins = num_tbins
         self.shuffle_seed = shuffle_seed
+        self.random_shift = random_shift
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the recordings, where they are shuffled."""
         self._epoch = epoch
 
+    def __len__(self) -> int:
+        """Returns the number of batches of this epoch."""
+        # The next recording goes to the row that is free first; of several, to the first of them.
+        rows = [(0, row) for row in range(self.batch_size)]
+        for recording, _ in self._plan():
+            batches, row = rows[0]
+            heapq.heapreplace(rows, (batches - (-len(recording) // self.num_tbins), row))
+        return max(batches for batches, _ in rows)
+
     def __iter__(self) -> Iterator[Batch]:
         """Yields the batches of one epoch."""
-        waiting = iter(self._order())
-        rows = [self._chunks(recording) for _, recording in zip(range(self.batch_size), waiting, strict=False)]
+        waiting = iter(self._plan())
+        rows = [self._chunks(*planned) for _, planned in zip(range(self.batch_size), waiting, strict=False)]
         while True:
             parts: list[tuple[VideoInfo, Tensor, Tensor] | None] = []
             for i, row in enumerate(rows):
                 part = next(row, None)
-                while part is None and (recording := next(waiting, None)) is not None:
-                    rows[i] = self._chunks(recording)
+                while part is None and (planned := next(waiting, None)) is not None:
+                    rows[i] = self._chunks(*planned)
                     part = next(rows[i], None)
                 parts.append(part)
             present = [part for part in parts if part is not None]
@@ -108,18 +123,25 @@ class SequentialDataset(IterableDataset[Batch]):
             )
             yield _collate([part or nothing for part in parts])
 
-    def _order(self) -> list[LabelledRecording]:
+    def _plan(self) -> list[tuple[LabelledRecording, tuple[int, int]]]:
+        """Returns the recordings in the epoch's order, each with how far it is moved down and to the right."""
         if self.shuffle_seed is None:
-            return self.recordings
-        order = np.random.default_rng((self.shuffle_seed, self._epoch)).permutation(len(self.recordings))
-        return [self.recordings[i] for i in order]
+            return [(recording, (0, 0)) for recording in self.recordings]
+        rng = np.random.default_rng((self.shuffle_seed, self._epoch))
+        order = rng.permutation(len(self.recordings))
+        shifts = rng.integers(-self.random_shift, self.random_shift, size=(len(order), 2), endpoint=True).tolist()
+        return [(self.recordings[i], (rows, columns)) for i, (rows, columns) in zip(order, shifts, strict=True)]
 
-    def _chunks(self, recording: LabelledRecording) -> Iterator[tuple[VideoInfo, Tensor, Tensor]]:
+    def _chunks(
+        self, recording: LabelledRecording, shift: tuple[int, int]
+    ) -> Iterator[tuple[VideoInfo, Tensor, Tensor]]:
         """Yields a recording in pieces of `num_tbins` frames, the last one filled up."""
         made = recording.attributes
         with TensorFile(recording.path) as file:
             for start in range(0, len(recording), self.num_tbins):
                 frames = area_resize(file.read(start, start + self.num_tbins), *self.frame_shape[1:])
+                if shift != (0, 0):
+                    frames = shifted(frames, *shift)
                 labels = recording.labels[start : start + self.num_tbins]
                 missing = self.num_tbins - len(frames)
                 info = VideoInfo(str(recording.path), start, len(frames), made.start_ts + start * made.delta_t)

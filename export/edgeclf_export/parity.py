@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgeclf.utils_metrics import compute_kpis
 
 from edgeclf.checkpoint import Checkpoint, load_checkpoint
 from edgeclf.data.dataset import LabelledRecording, Split
 from edgeclf.data_module import ClassificationDataModule
 from edgeclf.evaluation import RecordingLogits, evaluate
+from edgeclf.utils_metrics import compute_kpis
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.session import Classifier, Device

@@ -1,4 +1,4 @@
-"""Small checkpoints of all four models, trained enough that batch normalisation has statistics, and a small data set."""
+"""Small checkpoints of all four models, batch normalisation with statistics as after training, and a small data set."""
 
 from __future__ import annotations
 

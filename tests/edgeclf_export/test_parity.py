@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -75,7 +76,7 @@ def test_an_exported_file_with_other_weights_fails(
     model = onnx.load(exported["ConvRNNClassifier"])
     for weights in model.graph.initializer:
         if weights.name.endswith("head.module.2.bias"):
-            changed = numpy_helper.to_array(weights) + [0, 3, -3]
+            changed = numpy_helper.to_array(weights) + np.array([0, 3, -3])
             weights.CopyFrom(numpy_helper.from_array(changed.astype("float32"), weights.name))
             break
     else:
@@ -101,7 +102,13 @@ def test_another_model_is_refused(checkpoints: dict[str, Path], exported: dict[s
 
 @pytest.mark.parametrize(
     ("reference", "exported", "passed"),
-    [(0.5, 0.5005, True), (0.5, 0.502, False), (math.nan, math.nan, True), (math.nan, 0.5, False), (0.5, math.nan, False)],
+    [
+        (0.5, 0.5005, True),
+        (0.5, 0.502, False),
+        (math.nan, math.nan, True),
+        (math.nan, 0.5, False),
+        (0.5, math.nan, False),
+    ],
 )
 def test_comparison_of_one_kpi(reference: float, exported: float, passed: bool) -> None:
     kpi = KpiComparison(reference, exported, 1e-3)

@@ -121,3 +121,49 @@ def test_recordings_without_frames_are_passed_over(made, batch_size: int) -> Non
         made[i] = replace(made[i], labels=np.empty(0, np.int64))
     found = order(sequences(made, batch_size, 3))
     assert sorted(found) == [str(recording.path) for i, recording in enumerate(made) if i not in empty]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("num_tbins", [1, 3, 4, 30])
+@pytest.mark.parametrize("seed", [None, 5])
+def test_length_is_the_number_of_batches(made, batch_size: int, num_tbins: int, seed) -> None:
+    dataset = sequences(made, batch_size, num_tbins, seed)
+    for epoch in range(4):
+        dataset.set_epoch(epoch)
+        assert len(dataset) == len(list(dataset))
+
+
+def _shifts(dataset: SequentialDataset) -> dict[str, tuple[int, int]]:
+    """How far each recording's marked pixel, in the middle of the frame, has moved; the same in all its frames."""
+    found: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for batch in dataset:
+        for row, info in enumerate(batch["video_infos"]):
+            for frame in batch["inputs"][: info.frames, row]:
+                (at,) = torch.nonzero(frame[0]).tolist()
+                found[Path(info.path).stem].add((at[0] - 4, at[1] - 6))
+    assert all(len(shifts) == 1 for shifts in found.values()), "all frames of a recording move alike"
+    return {name: shifts.pop() for name, shifts in found.items()}
+
+
+def test_random_shift_moves_a_whole_recording_and_another_way_every_epoch(tmp_path: Path, add_recording) -> None:
+    data = np.zeros((7, 2, 9, 13), np.float32)
+    data[:, :, 4, 6] = 1
+    made = [
+        LabelledRecording(
+            add_recording(tmp_path, f"r{i}", data, [None] * 7),
+            np.zeros(7, np.int64),
+            TensorAttributes("histo", 10, (13, 9)),
+            (2, 9, 13),
+        )
+        for i in range(12)
+    ]
+    dataset = SequentialDataset(made, (2, 9, 13), batch_size=3, num_tbins=3, shuffle_seed=1, random_shift=2)
+    first = _shifts(dataset)
+    assert _shifts(dataset) == first, "an epoch can be seen again"
+    dataset.set_epoch(1)
+    second = _shifts(dataset)
+    assert first != second
+    seen = {amount for shifts in (first, second) for pair in shifts.values() for amount in pair}
+    assert seen == {-2, -1, 0, 1, 2}
+    still = SequentialDataset(made, (2, 9, 13), batch_size=3, num_tbins=3, random_shift=2)
+    assert set(_shifts(still).values()) == {(0, 0)}, "evaluation sees the recordings as they are"

@@ -68,7 +68,7 @@ def test_batch_norm_is_folded_and_nothing_needless_is_left(written) -> None:
     ]
 
 
-def test_metadata_is_the_contract(written, checkpoints: dict[str, Path]) -> None:
+def test_metadata_is_the_contract(written) -> None:
     path, inside, _ = written
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     contract = Contract.from_metadata(metadata, "model.onnx")
