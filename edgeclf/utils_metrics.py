@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_auroc,
+    multiclass_accuracy,
     multiclass_precision,
     multiclass_recall,
 )
@@ -167,7 +168,7 @@ def compute_kpis(results: Sequence[RecordingResult], labels: Sequence[str], delt
     votes = [_majority_is_right(recording, background) for recording in recordings]
     shares = [_accuracy(recording) for recording in recordings]
     kpis = {
-        "accuracy": float((predictions == target).double().mean()),
+        "accuracy": float(multiclass_accuracy(predictions, target, len(labels), average="micro")),
         "recording_accuracy": sum(votes) / len(votes),
         "mean_recording_accuracy": sum(shares) / len(shares),
         "t2p_median_ms": time.median_ms,

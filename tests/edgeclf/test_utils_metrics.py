@@ -208,7 +208,7 @@ def test_recordings_weigh_the_same_whatever_their_length_and_empty_ones_nothing(
         result(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)),
     ]
     kpis = compute_kpis(results, LABELS, DELTA_T)
-    assert kpis["accuracy"] == 0.9
+    assert kpis["accuracy"] == pytest.approx(0.9)  # torchmetrics computes in float32
     assert kpis["mean_recording_accuracy"] == 0.75
     assert kpis["recording_accuracy"] == 1
 
