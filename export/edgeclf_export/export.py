@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf_export.formats import FORMATS
 from edgeclf_export.step_graph import StepGraph, contract_of
-from edgeclf_export.validation import ValidationReport, validate
+from edgeclf_export.validation import BATCHES, STEPS, ValidationReport, validate
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import CheckFailedError, UsageError
 from edgeclf_runtime.files import written_whole
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ def export_checkpoint(
     for format_ in (FORMATS[key] for key in dict.fromkeys(formats)):
         path = out / f"{name or checkpoint.stem}{format_.suffix}"
         with written_whole(path) as temporary:
+            _log.info("%s: writing, then running it beside PyTorch for %d steps", path, STEPS * len(BATCHES))
             format_.write(graph, contract, temporary)
             step, inside = format_.load(temporary)
             report = validate(step, inside, classifier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from edgeclf_export.formats import Array, Step
 from edgeclf_runtime.contract import Contract
 
 TOLERANCE = {"float32": 1e-4}
-"""Largest absolute difference of a logit, a probability or a state element, by precision."""
+"""Largest absolute difference of a logit, a probability or a state element, by precision of the file."""
 
 STEPS = 60
 BATCHES = (1, 3)
@@ -47,14 +48,16 @@ def validate(step: Step, contract: Contract, classifier: Classifier, steps: int 
     """Runs a written file beside PyTorch, each fed its own state back.
 
     Streams are reset now and then, one at a time and each at another step. The frames are sparse, as those of an event
-    camera are.
+    camera are. PyTorch computes in float64: a cell state grows by up to 1 a step, and PyTorch's own float32 rounding,
+    which is no fault of the file, came to 0.8e-4 on a trained ConvRNN whose file was within 0.2e-4.
 
     Args:
         step: The loaded file.
         contract: What is inside it.
-        classifier: The trained classifier, in evaluation mode.
+        classifier: The trained classifier, in evaluation mode; left as it is.
         steps: Chained steps at each batch size.
     """
+    classifier = copy.deepcopy(classifier).double()
     worst = dict.fromkeys(contract.output_names, 0.0)
     for batch in BATCHES:
         state = classifier.initial_state(batch, *contract.frame_shape[1:])
@@ -63,7 +66,9 @@ def validate(step: Step, contract: Contract, classifier: Classifier, steps: int 
             feed = [frames, *([keep, *memory] if contract.state else [])]
             found = step(feed)
             with torch.inference_mode():
-                logits, state = classifier.step(torch.from_numpy(frames), mask_state(state, torch.from_numpy(keep)))
+                logits, state = classifier.step(
+                    torch.from_numpy(frames).double(), mask_state(state, torch.from_numpy(keep).double())
+                )
             expected = [logits, logits.softmax(1), *(state[tensor.name] for tensor in contract.state)]
             for name, value, right in zip(contract.output_names, found, expected, strict=True):
                 difference = float(np.abs(value - right.numpy()).max())
