@@ -74,9 +74,9 @@ def test_device_says_which_extra_training_needs(device: Path, tmp_path: Path) ->
 @pytest.mark.slow
 def test_device_imports_nothing_heavier_than_its_four_packages(device: Path, tmp_path: Path) -> None:
     script = (
-        "import sys, edgeclf_runtime.stream, edgeclf_runtime.sources, edgeclf_runtime.commands.run_stream\nimport onnxruntime\n"
-        "print(sorted({name.split('.')[0] for name in sys.modules if 'site-packages' in "
-        "(getattr(sys.modules[name], '__file__', None) or '')}))"
+        "import sys, onnxruntime, edgeclf_runtime.commands.run_stream\n"
+        "files = {name: getattr(module, '__file__', None) or '' for name, module in sys.modules.items()}\n"
+        "print(sorted({name.split('.')[0] for name, file in files.items() if 'site-packages' in file}))"
     )
     found = _run(device / "python", "-c", script, cwd=tmp_path)
     packages = set(json.loads(found.stdout.replace("'", '"')))
