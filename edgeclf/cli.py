@@ -79,9 +79,11 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0].startswith("edgeclf"):
                 raise
+            # Neither `train` nor `export` brings ONNX Runtime: which of its builds is right, only the user knows.
+            extra = "cpu" if error.name == "onnxruntime" else entry.extra
             raise MissingPackageError(
                 f"`edgeclf {cmd_name}` needs the package {error.name}, which is not installed: "
-                f"pip install 'edgeclf[{entry.extra}]'."
+                f"pip install 'edgeclf[{extra}]'."
             ) from error
         assert isinstance(command, click.Command)
         return command

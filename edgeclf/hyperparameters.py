@@ -112,7 +112,13 @@ class HyperParameters:
                 f"{source}: the model is called {values['models']!r}, and edgeclf knows {', '.join(MODEL_NAMES)}."
             )
         taken = {name: _plain(value) for name, value in values.items() if name in known and value is not None}
-        return cls(**{name: _checked(name, value, source) for name, value in taken.items()})
+        read = cls(**{name: _checked(name, value, source) for name, value in taken.items()})
+        if len(set(read.labels)) < len(read.labels):
+            raise UsageError(
+                f"{source}: the classes {', '.join(read.classes)} hold the background, which {read.models} has besides "
+                "them as output 0; leave it out of them."
+            )
+        return read
 
     @property
     def labels(self) -> tuple[str, ...]:

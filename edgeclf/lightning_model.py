@@ -37,9 +37,11 @@ class ClassificationModel(LightningModule):
 
     def __init__(self, hparams: Namespace | Mapping[str, Any]) -> None:
         super().__init__()
-        values = vars(hparams) if isinstance(hparams, Namespace) else dict(hparams)
-        self.settings = HyperParameters.from_mapping(values)
-        self.save_hyperparameters(values | self.settings.to_dict())
+        hparams = vars(hparams) if isinstance(hparams, Namespace) else dict(hparams)
+        self.settings = HyperParameters.from_mapping(hparams)
+        # Under the argument's own name: by that `load_from_checkpoint` knows what to call this with.
+        hparams = hparams | self.settings.to_dict()
+        self.save_hyperparameters(hparams)
         self.net = self.settings.build_model()
         self._memory: State | None = None
         self._collector = LogitsCollector()
@@ -49,9 +51,12 @@ class ClassificationModel(LightningModule):
         x = batch["inputs"]
         if self._memory is None:
             self._memory = self.net.initial_state(x.shape[1], x.shape[-2], x.shape[-1])
-        logits, state = self.net.unroll(x, mask_state(self._memory, batch["mask_keep_memory"]))
-        self._memory = detach_state(state)
-        return logits
+        state = mask_state(self._memory, batch["mask_keep_memory"])
+        # Rows that only fill the batch up stay out of the network, whose batch normalisation would learn from them.
+        rows = [row for row, info in enumerate(batch["video_infos"]) if info.path]
+        seen, after = self.net.unroll(x[:, rows], {name: value[rows] for name, value in state.items()})
+        self._memory = {name: _spread(value, 0, rows, x.shape[1]) for name, value in detach_state(after).items()}
+        return _spread(seen, 1, rows, x.shape[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns AdamW; see `on_train_epoch_start` for its learning rate."""
@@ -112,3 +117,11 @@ class ClassificationModel(LightningModule):
     def _kpis(self) -> dict[str, float]:
         results = [recording.result() for recording in self._collector.recordings()]
         return compute_kpis(results, self.settings.labels, self.settings.delta_t)
+
+
+def _spread(value: Tensor, axis: int, rows: list[int], batch: int) -> Tensor:
+    """Returns `value` with its entries along the batch axis at `rows` of `batch` rows, and zeros at the others."""
+    if len(rows) == batch:
+        return value
+    shape = [*value.shape[:axis], batch, *value.shape[axis + 1 :]]
+    return value.new_zeros(shape).index_copy(axis, torch.tensor(rows, device=value.device), value)

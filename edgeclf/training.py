@@ -135,6 +135,11 @@ def train(
     # Not `save_last`: that writes the last epoch only where it is the best one too.
     last = ModelCheckpoint(out, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = _trainer(out, options, [_SeededBatches(options.seed), keeper, last])
+    if trainer.world_size > 1:
+        raise UsageError(
+            f"--devices {options.devices} --num-nodes {options.num_nodes} make {trainer.world_size} processes, each of "
+            "which would train on all recordings; edgeclf trains in one so far: give --devices 1 --num-nodes 1."
+        )
     with _quiet_lightning(), _sentences_for_failures(out):
         trainer.fit(model, data, ckpt_path=None if resume is None else str(resume))
     score = keeper.best_model_score

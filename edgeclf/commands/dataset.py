@@ -12,12 +12,14 @@ from typing import Any
 import click
 
 from edgeclf.data.conversion import FrameRecipe, convert_events
+from edgeclf.data.dataset import check_no_others
 from edgeclf.data.labels import read_labels, write_label_map
 from edgeclf.data.nmnist import DIGITS, SIDE, Fit, convert_nmnist, find_nmnist
 from edgeclf.data.synth.dataset import SplitSizes, synthesise
 from edgeclf_runtime.console import progress, say, verbosity_options
 from edgeclf_runtime.errors import DamagedInputError, UsageError
 from edgeclf_runtime.events import open_recording
+from edgeclf_runtime.files import written_whole
 
 
 def _frame_options(delta_t: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -93,7 +95,9 @@ def events(
             target = out / f"{path.stem}.h5"
             frames = convert_events(opened, opened.sensor_size, target, recipe, start_ts, max_duration)
             if box_labels:
-                shutil.copyfile(box_labels[i], target.with_name(f"{path.stem}_bbox.npy"))
+                ending = "labels.npz" if box_labels[i].suffix == ".npz" else "bbox.npy"
+                with written_whole(target.with_name(f"{path.stem}_{ending}")) as temporary:
+                    shutil.copyfile(box_labels[i], temporary)
             say(f"{target}: {frames} frames")
             problems += opened.problems
     if problems:
@@ -133,6 +137,7 @@ def nmnist(
     """
     recipe = FrameRecipe(preprocess, {"max_incr_per_pixel": max_incr_per_pixel}, delta_t, None, store_as_uint8)
     files = find_nmnist(src, val_fraction, test_fraction, seed)
+    check_no_others(out, {recording.tensor_file(out) for recording in files})
     with progress(files, "recordings") as found:
         for recording in found:
             convert_nmnist(recording, out, recipe, *height_width, fit)

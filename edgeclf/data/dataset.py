@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,7 @@ def recordings(
         outputs: The model's outputs, in order.
         delta_t: Duration of a frame in µs that the model takes.
         preprocess: The preprocessing that the model takes.
-        preprocess_kwargs: Its arguments; one that either side does not name is not compared.
+        preprocess_kwargs: Its arguments; see `TensorAttributes.check_made_by`.
         label_delta_t: Interval of labelling in µs, see `frame_labels`.
 
     Raises:
@@ -106,17 +106,7 @@ def recordings(
     for path in _tensor_files(root, split):
         with TensorFile(path) as file:
             made, shape = file.attributes, file.shape
-        if (made.preprocess, made.delta_t) != (preprocess, delta_t):
-            raise UsageError(
-                f"{path}: its frames were made by {made.preprocess} every {made.delta_t} µs, and the model takes "
-                f"{preprocess} every {delta_t} µs; make the data set again to fit."
-            )
-        for name, value in (preprocess_kwargs or {}).items():
-            if made.preprocess_kwargs.get(name, value) != value:
-                raise UsageError(
-                    f"{path}: its frames were made with {name} {made.preprocess_kwargs[name]}, and the model takes "
-                    f"{value}; make the data set again to fit."
-                )
+        made.check_made_by(path, preprocess, preprocess_kwargs or {}, delta_t)
         if not shape[0]:
             raise InputFileError(f"{path}: it holds no frame; make it again with `edgeclf dataset events`.")
         label_file = label_file_of(path)
@@ -127,6 +117,26 @@ def recordings(
             raise InputFileError(f"{label_file}: {error}") from error
         result.append(LabelledRecording(path, labels, made, shape[1:]))
     return result
+
+
+def check_no_others(root: Path, planned: Collection[Path]) -> None:
+    """Raises where a data set folder holds tensor files that will not be written anew.
+
+    A data set made again with other splits would leave recordings in two of them, and training would see the test.
+
+    Args:
+        root: The data set folder, perhaps not there yet.
+        planned: The tensor files that will be written.
+
+    Raises:
+        UsageError: Where there are others.
+    """
+    found = [path for split in get_args(Split) for path in sorted((root / split).glob("*.h5"))]
+    if others := [path for path in found if path not in planned]:
+        raise UsageError(
+            f"{root}: it already holds recordings that this data set would not write, such as {others[0]}; give "
+            "another folder or empty this one, so that none ends up in two splits."
+        )
 
 
 def _tensor_files(root: Path, split: Split) -> list[Path]:

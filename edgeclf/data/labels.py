@@ -82,6 +82,8 @@ def read_labels(path: Path) -> LabelEvents:
             f"{path}: this label file cannot be read; it must be a structured array with ts and class_id (_bbox.npy), "
             "or hold the arrays ts and labels (_labels.npz)."
         ) from error
+    if class_id.dtype == np.uint32:
+        class_id = class_id.view(np.int32)  # EventBbox has no negative numbers, and -1 means "leave this frame out"
     order = np.argsort(t, kind="stable")
     return LabelEvents(t[order].astype(np.int64), class_id[order].astype(np.int64))
 

@@ -36,6 +36,10 @@ class NmnistFile:
         """A name that is unique in the whole data set."""
         return f"{self.path.parents[1].name.lower()}_{self.digit}_{self.path.stem}"
 
+    def tensor_file(self, out: Path) -> Path:
+        """Returns where its tensor file goes in the data set folder `out`."""
+        return out / self.split / f"{self.name}.h5"
+
 
 def read_nmnist(path: Path) -> Events:
     """Reads one `.bin`: 5 bytes an event, big-endian: x (8 bits), y (8), polarity (1), time in µs (23).
@@ -116,7 +120,7 @@ def convert_nmnist(recording: NmnistFile, out: Path, recipe: FrameRecipe, height
         UsageError: Where it does not fit.
     """
     events, sensor_size = fit_events(read_nmnist(recording.path), height, width, fit)
-    path = out / recording.split / f"{recording.name}.h5"
+    path = recording.tensor_file(out)
     frames = convert_events(
         [events],
         sensor_size,

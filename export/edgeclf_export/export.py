@@ -53,8 +53,10 @@ def export_checkpoint(
         path = out / f"{name or checkpoint.stem}{format_.suffix}"
         with written_whole(path) as temporary:
             _log.info("%s: writing, then running it beside PyTorch for %d steps", path, STEPS * len(BATCHES))
-            format_.write(graph, contract, temporary)
+            written = format_.write(graph, contract, temporary)
             step, inside = format_.load(temporary)
+            if inside != written:
+                raise CheckFailedError(f"{path}: the contract did not come through into the file; it was not kept.")
             report = validate(step, inside, classifier)
             if not report:
                 output, difference = report.worst

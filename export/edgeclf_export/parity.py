@@ -100,7 +100,7 @@ class ParityReport:
 
 
 class ParityCheck:
-    """Both sides, ready to run; `run` may be watched recording by recording.
+    """Both sides, ready to run: `exported_results`, a recording at a time, then `compare`.
 
     Args:
         checkpoint: The checkpoint, run in PyTorch.

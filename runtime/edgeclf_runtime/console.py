@@ -70,7 +70,7 @@ def say(text: str) -> None:
 
 def write_json(target: str, document: Any) -> None:
     """Writes a JSON document to a file, or to standard output where `target` is `-`; NaN, which JSON lacks, is null."""
-    text = json.dumps(_without_nan(document), ensure_ascii=False, indent=2, allow_nan=False)
+    text = json.dumps(_as_json(document), ensure_ascii=False, indent=2, allow_nan=False)
     if target == "-":
         click.echo(text)
         return
@@ -78,11 +78,13 @@ def write_json(target: str, document: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _without_nan(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # a file's name may hold bytes that are no UTF-8
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [_as_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -29,7 +29,7 @@ class LatencySummary:
 
 def summarise(latencies_us: Sequence[float]) -> LatencySummary | None:
     """Returns percentiles (linear interpolation, no outlier left out) of `latencies_us`; None where there are none."""
-    if not latencies_us:
+    if not len(latencies_us):
         return None
     p50, p95, p99, largest = np.percentile(latencies_us, [50, 95, 99, 100])
     return LatencySummary(len(latencies_us), float(p50), float(p95), float(p99), float(largest))

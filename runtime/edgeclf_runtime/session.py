@@ -120,6 +120,8 @@ class Classifier:
             EdgeclfError: Where ONNX Runtime fails on them, for example for want of memory.
         """
         which = list(range(self.streams)) if streams is None else list(streams)
+        if len(set(which)) < len(which):
+            raise UsageError(f"A step takes one frame of a stream, and the streams {which} name one twice.")
         if frames.shape != (len(which), *self.contract.frame_shape):
             raise UsageError(
                 f"The model takes frames of shape {(len(which), *self.contract.frame_shape)} (streams, channels, rows, "

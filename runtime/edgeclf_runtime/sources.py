@@ -151,21 +151,12 @@ class TensorSource(FrameSource):
         with TensorFile(path) as file:
             made = file.attributes
             _, channels, rows, columns = file.shape
-        for what, has, takes in (
-            ("were made by", made.preprocess, contract.preprocess),
-            ("last, in µs,", made.delta_t, contract.delta_t),
-            ("have channels:", channels, contract.frame_shape[0]),
-            *(
-                (f"were made with {name}", made.preprocess_kwargs[name], value)
-                for name, value in contract.preprocess_kwargs.items()
-                if name in made.preprocess_kwargs
-            ),
-        ):
-            if has != takes:
-                raise UsageError(
-                    f"{path} does not fit the model: its frames {what} {has}, the model's {takes}; make the file "
-                    "again with `edgeclf dataset events`."
-                )
+        made.check_made_by(path, contract.preprocess, contract.preprocess_kwargs, contract.delta_t)
+        if channels != contract.frame_shape[0]:
+            raise UsageError(
+                f"{path} does not fit the model: its frames have channels: {channels}, the model's "
+                f"{contract.frame_shape[0]}; make the file again with `edgeclf dataset events`."
+            )
         try:
             _check_shrinks((rows, columns), self._frame_size)
         except UsageError as error:

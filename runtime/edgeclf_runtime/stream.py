@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def run_streams(
             score = probabilities[class_id]
             yield StreamPrediction(
                 stream=stream,
-                source=str(sources[stream].path),
+                source=_as_text(sources[stream].path),
                 frame=frame.index,
                 t_us=frame.end_us,
                 class_id=class_id,
@@ -121,3 +122,8 @@ def run_streams(
                 reset=frame.index == 0,
                 latency_us=frame.preparation_us + inference_us,
             )
+
+
+def _as_text(path: Path) -> str:
+    """Returns a path as text; bytes of its name that are no UTF-8, which JSON cannot hold, become question marks."""
+    return str(path).encode("utf-8", "replace").decode()

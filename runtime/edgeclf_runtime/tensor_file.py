@@ -16,8 +16,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeclf_runtime.errors import DamagedInputError, InputFileError
+from edgeclf_runtime.errors import DamagedInputError, InputFileError, UsageError
 from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.preprocessing import effective_arguments
 
 _OWN_ATTRIBUTES = {
     "events_to_tensor",
@@ -52,6 +53,34 @@ class TensorAttributes:
     start_ts: int = 0
     preprocess_kwargs: Mapping[str, Any] = field(default_factory=dict)
     store_as_uint8: bool = False
+
+    def check_made_by(self, path: Path, preprocess: str, preprocess_kwargs: Mapping[str, Any], delta_t: int) -> None:
+        """Raises unless frames made so are what a model takes.
+
+        Arguments that the model leaves out have their defaults; those that the file does not state are not compared.
+
+        Args:
+            path: The tensor file, for the error.
+            preprocess: Name of the preprocessing that the model takes.
+            preprocess_kwargs: Its arguments.
+            delta_t: Duration of the model's frames in µs.
+
+        Raises:
+            UsageError: Where they are not.
+        """
+        for what, has, takes in (
+            ("were made by", self.preprocess, preprocess),
+            ("last, in µs,", self.delta_t, delta_t),
+            *(
+                (f"were made with {name}", self.preprocess_kwargs.get(name, value), value)
+                for name, value in effective_arguments(preprocess, preprocess_kwargs).items()
+            ),
+        ):
+            if has != takes:
+                raise UsageError(
+                    f"{path} does not fit the model: its frames {what} {has}, the model's {takes}; make the file "
+                    "again with `edgeclf dataset events`."
+                )
 
 
 class TensorFile:

@@ -69,7 +69,7 @@ def test_a_batch_moves_whole(blobs: Path, hyper) -> None:
 
 def test_another_preprocessing_argument_is_refused(blobs: Path, hyper) -> None:
     values = hyper("ConvRNN").to_dict() | {"preprocess_kwargs": {"max_incr_per_pixel": 3}}
-    with pytest.raises(UsageError, match=r"max_incr_per_pixel 5\.0, and the model takes 3"):
+    with pytest.raises(UsageError, match=r"max_incr_per_pixel 5\.0, the model's 3"):
         ClassificationDataModule(values, blobs).sequences("test")
 
 

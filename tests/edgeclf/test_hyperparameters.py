@@ -152,3 +152,9 @@ def test_the_network_is_the_one_described() -> None:
 def test_a_network_that_cannot_be_is_a_sentence(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         read(**changes).build_model()
+
+
+def test_background_among_the_classes_of_a_recurrent_model_is_refused() -> None:
+    values = {"models": "ConvRNNClassifier", "classes": ["background", "a"], "height": 48, "width": 48}
+    with pytest.raises(UsageError, match="hold the background"):
+        HyperParameters.from_mapping({**values, "delta_t": 10_000, "preprocess": "histo"})

@@ -108,3 +108,27 @@ def test_hyper_parameters_of_either_form_are_kept(hyper) -> None:
 def test_frames_too_small_for_the_network_are_a_sentence(hyper) -> None:
     with pytest.raises(UsageError, match="at least 48×48"):
         ClassificationModel(hyper("LeNet").to_dict() | {"height": 47})
+
+
+def test_rows_that_only_fill_a_batch_up_leave_no_trace(hyper_of_each: HyperParameters) -> None:
+    """Training mode: batch normalisation must see the frames of the recording alone."""
+    whole, alone = make_batch(4, 3, seed=0), make_batch(4, 3, seed=0)
+    whole["video_infos"][1:] = [VideoInfo("", 0, 0, 0)] * 2
+    whole["inputs"][:, 1:] = 0
+    alone = {
+        "inputs": alone["inputs"][:, :1],
+        "labels": alone["labels"][:, :1],
+        "mask_keep_memory": alone["mask_keep_memory"][:1],
+        "frame_is_labeled": alone["frame_is_labeled"][:, :1],
+        "video_infos": alone["video_infos"][:1],
+    }
+    logits, statistics = [], []
+    for batch in (whole, alone):
+        torch.manual_seed(3)
+        module = ClassificationModel(hyper_of_each.to_dict()).train()
+        torch.manual_seed(4)  # of dropout
+        logits.append(module(batch)[:, :1])
+        statistics.append([b for name, b in module.net.named_buffers() if "running" in name])
+    torch.testing.assert_close(logits[0], logits[1])
+    for found, right in zip(*statistics, strict=True):
+        torch.testing.assert_close(found, right)

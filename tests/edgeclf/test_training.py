@@ -393,3 +393,15 @@ def test_training_leaves_no_trace_in_its_inputs(folder: Path, tmp_path: Path, hy
     train(folder, tmp_path / "out", settings, OPTIONS)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert settings == kept
+
+
+def test_the_module_loads_again_by_lightnings_own_way(trained: tuple[Path, TrainingResult]) -> None:
+    _, result = trained
+    again = ClassificationModel.load_from_checkpoint(result.last)
+    weights = load_checkpoint(result.last).weights
+    assert all(torch.equal(value, weights[name]) for name, value in again.net.state_dict().items())
+
+
+def test_more_processes_than_one_are_refused(tmp_path: Path, blobs: Path, hyper) -> None:
+    with pytest.raises(UsageError, match="make 2 processes"):
+        train(blobs, tmp_path, hyper, TrainerOptions(max_epochs=1, accelerator="cpu", devices="2", progress_bar=False))

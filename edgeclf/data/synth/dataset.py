@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeclf.data.conversion import FrameRecipe, convert_events
-from edgeclf.data.dataset import Split
+from edgeclf.data.dataset import Split, check_no_others
 from edgeclf.data.labels import LabelEvents, write_box_labels, write_label_map
 from edgeclf.data.raw_writer import write_recording
 from edgeclf.data.synth.recording import GESTURES, GestureRecording, simulate_recording
@@ -42,6 +42,10 @@ class _Job:
     seed: np.random.SeedSequence
     recipe: FrameRecipe
 
+    @property
+    def tensor_file(self) -> Path:
+        return self.out / self.split / f"{self.name}.h5"
+
 
 def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, workers: int) -> Iterator[str]:
     """Makes the data set, several recordings at a time; yields each recording's name when its files are there.
@@ -54,9 +58,8 @@ def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, wor
         workers: Processes.
 
     Raises:
-        UsageError: Where frames cannot be made so.
+        UsageError: Where frames cannot be made so, or the folder holds another data set.
     """
-    write_label_map(out, GESTURES)
     counts: dict[Split, int] = {"train": sizes.train, "val": sizes.val, "test": sizes.test}
     splits = [split for split, count in counts.items() for _ in range(count)]
     seeds = np.random.SeedSequence(seed).spawn(len(splits))
@@ -64,6 +67,8 @@ def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, wor
         _Job(out, split, f"gestures_{i:04d}", child, recipe)
         for i, (split, child) in enumerate(zip(splits, seeds, strict=True))
     ]
+    check_no_others(out, {job.tensor_file for job in jobs})
+    write_label_map(out, GESTURES)
     # A fresh interpreter for each worker: forking one that has started torch's threads may hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(_make, jobs)
@@ -72,7 +77,7 @@ def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, wor
 def _make(job: _Job) -> str:
     recording = simulate_recording(job.seed)
     write_recording(job.out / "raw" / job.split / f"{job.name}.raw", [recording.events], SENSOR_SIZE)
-    path = job.out / job.split / f"{job.name}.h5"
+    path = job.tensor_file
     frames = convert_events(
         [recording.events], SENSOR_SIZE, path, job.recipe, start_ts=0, max_duration=recording.duration_us
     )

@@ -64,7 +64,9 @@ class Recording:
         return f"Recording({str(self.path)!r}, {self.format}, {width}x{height})"
 
     def __iter__(self) -> Iterator[Events]:
-        """Yields batches of events in the file's order, none of them empty, and then fills `problems`.
+        """Yields batches of events in the file's order, none of them empty, and fills `problems` when it ends.
+
+        Where it is left early, `problems` holds what was met until then.
 
         Raises:
             InputFileError: The file cannot be read any more.
@@ -72,30 +74,39 @@ class Recording:
         self.problems = []
         decoder = self._new_decoder()
         outside, checks = 0, TimeOrder()
-        with _open(self.path) as file:
-            file.seek(self._data_start)
-            buffer = memoryview(bytearray(decoder.block_bytes))
-            while count := _read_into(file, buffer, self.path):
-                events = decoder.feed(buffer[:count])
-                inside = self._inside(events)
-                outside += len(events) - len(inside)
-                if len(inside):
-                    checks.add(inside)
-                    yield inside
-        if decoder.incomplete_bytes:
-            self.problems.append(
-                f"{self.path} was cut off: {decoder.incomplete_bytes} byte(s) of an incomplete word "
-                "at its end were ignored."
+        at_end = False
+        try:
+            with _open(self.path) as file:
+                file.seek(self._data_start)
+                buffer = memoryview(bytearray(decoder.block_bytes))
+                while count := _read_into(file, buffer, self.path):
+                    events = decoder.feed(buffer[:count])
+                    inside = self._inside(events)
+                    outside += len(events) - len(inside)
+                    if len(inside):
+                        checks.add(inside)
+                        yield inside
+            at_end = True
+        finally:
+            self.problems = self._sentences(decoder.incomplete_bytes if at_end else 0, outside, checks)
+
+    def _sentences(self, incomplete_bytes: int, outside: int, checks: TimeOrder) -> list[str]:
+        """Returns what was met, as `problems` says it."""
+        problems = []
+        if incomplete_bytes:
+            problems.append(
+                f"{self.path} was cut off: {incomplete_bytes} byte(s) of an incomplete word at its end were ignored."
             )
         if outside:
-            self.problems.append(
+            problems.append(
                 f"{outside} event(s) of {self.path} outside the sensor "
                 f"({self.sensor_size[0]}x{self.sensor_size[1]}) were dropped."
             )
         if checks.steps_back:
-            self.problems.append(
+            problems.append(
                 f"The time-stamps of {self.path} step back {checks.steps_back} time(s), by up to {checks.farthest} µs."
             )
+        return problems
 
     def _new_decoder(self) -> Decoder:
         if self.format == "EVT2.1":

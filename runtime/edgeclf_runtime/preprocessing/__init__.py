@@ -7,6 +7,7 @@ from edgeclf_runtime.preprocessing.diff import Diff
 from edgeclf_runtime.preprocessing.histo import Histo
 from edgeclf_runtime.preprocessing.registry import (
     create_preprocessing,
+    effective_arguments,
     preprocessing_names,
     register_preprocessing,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Preprocessing",
     "area_resize",
     "create_preprocessing",
+    "effective_arguments",
     "preprocessing_names",
     "register_preprocessing",
 ]

@@ -21,7 +21,7 @@ class Diff(CountingPreprocessing):
     name = "diff"
     channels = 1
 
-    def __call__(self, events: Events, start_us: int) -> NDArray[np.float32]:  # noqa: ARG002
+    def __call__(self, events: Events, start_us: int) -> NDArray[np.float32]:  # noqa: ARG002 - needs no time
         """Returns the frame, float32 `[1, rows, columns]`."""
         index = self._index(events)
         counts = self._counts(index)

@@ -19,7 +19,7 @@ class Histo(CountingPreprocessing):
     name = "histo"
     channels = 2
 
-    def __call__(self, events: Events, start_us: int) -> NDArray[np.float32]:  # noqa: ARG002
+    def __call__(self, events: Events, start_us: int) -> NDArray[np.float32]:  # noqa: ARG002 - needs no time
         """Returns the frame, float32 `[2, rows, columns]`."""
         index = self._index(events)
         frame = self._counts(index)

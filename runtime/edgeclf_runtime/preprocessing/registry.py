@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeclf_runtime.errors import UsageError
@@ -36,6 +36,21 @@ def register_preprocessing(name: str, factory: PreprocessingFactory) -> None:
     if _FACTORIES.get(name, factory) is not factory:
         raise UsageError(f"There is a preprocessing called {name} already; register yours by another name.")
     _FACTORIES[name] = factory
+
+
+def effective_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a preprocessing's own arguments, those that `arguments` leaves out with their defaults.
+
+    What it does not take is left out. For a name that is not registered here, `arguments` as they are.
+    """
+    factory = _FACTORIES.get(name)
+    if factory is None:
+        return dict(arguments)
+    return {
+        key: arguments.get(key, parameter.default)
+        for key, parameter in inspect.signature(factory).parameters.items()
+        if key not in ("sensor_size", "delta_t")
+    }
 
 
 def create_preprocessing(name: str, sensor_size: tuple[int, int], delta_t: int, **arguments: Any) -> Preprocessing:

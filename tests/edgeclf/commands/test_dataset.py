@@ -164,3 +164,32 @@ def test_wrong_usage_of_synth(tmp_path: Path, run) -> None:
         ran = run("dataset", "synth", *arguments, "--recordings", 0, 0, 0)
         assert (ran.code, ran.out) == (2, ""), says
         assert says in ran.err
+
+
+# --- folders that hold another data set
+
+
+def test_nmnist_with_other_splits_into_the_same_folder_is_refused(tmp_path: Path, shared_data: Path, run) -> None:
+    for digit in range(2):
+        folder = tmp_path / "src" / "Train" / str(digit)
+        folder.mkdir(parents=True)
+        for path in sorted((shared_data / "nmnist" / "Train" / str(digit)).glob("*.bin"))[:6]:
+            shutil.copy(path, folder)
+    made = [tmp_path / "src", tmp_path / "out", "--val-fraction", 0.3, "--test-fraction", 0.3]
+    assert run("dataset", "nmnist", *made, "--seed", 0).code == 0
+    before = sorted((tmp_path / "out").rglob("*.h5"))
+    assert run("dataset", "nmnist", *made, "--seed", 0).code == 0, "the same one may be made again"
+    again = run("dataset", "nmnist", *made, "--seed", 1)
+    assert again.code == 2
+    assert "already holds recordings" in again.err
+    assert sorted((tmp_path / "out").rglob("*.h5")) == before
+
+
+def test_npz_labels_keep_their_form(tmp_path: Path, raw: list[Path], run) -> None:
+    labels = tmp_path / "l.npz"
+    np.savez(labels, ts=np.array([30_000]), labels=np.array([1]))
+    made = run("dataset", "events", raw[0], "--out", tmp_path / "out", "--box-labels", labels)
+    assert made.code == 0, made.err
+    copied = tmp_path / "out" / "eins é_labels.npz"
+    assert read_labels(copied).class_id.tolist() == [1]
+    assert not list((tmp_path / "out").glob("*_bbox.npy"))

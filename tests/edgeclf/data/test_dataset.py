@@ -55,9 +55,9 @@ def test_labels_count_from_the_start_of_frame_0(tmp_path: Path, add_recording) -
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"delta_t": 20_000}, "made by histo every 10000 µs, and the model takes histo every 20000 µs"),
-        ({"preprocess": "diff"}, "the model takes diff"),
-        ({"arguments": {"max_incr_per_pixel": 2}}, "max_incr_per_pixel 5.0, and the model takes 2"),
+        ({"delta_t": 20_000}, "last, in µs, 10000, the model's 20000"),
+        ({"preprocess": "diff"}, "made by histo, the model's diff"),
+        ({"arguments": {"max_incr_per_pixel": 2}}, "max_incr_per_pixel 5.0, the model's 2"),
         ({"outputs": ("background", "up")}, "none of the model's"),
     ],
 )

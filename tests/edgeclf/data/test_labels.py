@@ -224,3 +224,10 @@ def test_class_lookup() -> None:
     assert table.tolist() == [0, -2, 2, -2, -1, -1]
     with pytest.raises(UsageError, match=r"data: its classes \(rock, lizard\) are none of the model's"):
         class_lookup(label_map, ("background", "paper"), "data")
+
+
+def test_minus_one_survives_a_box_file_whose_ids_are_unsigned(tmp_path: Path) -> None:
+    path = tmp_path / "a_bbox.npy"
+    write_box_labels(path, LabelEvents(np.array([0, 10, 20]), np.array([1, -1, 0])), (4, 4))
+    assert np.load(path)["class_id"].dtype == np.uint32
+    assert read_labels(path).class_id.tolist() == [1, -1, 0]

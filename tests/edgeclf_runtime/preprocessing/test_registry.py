@@ -10,6 +10,7 @@ from edgeclf_runtime.preprocessing import (
     Histo,
     Preprocessing,
     create_preprocessing,
+    effective_arguments,
     preprocessing_names,
     register_preprocessing,
     registry,
@@ -93,3 +94,9 @@ def test_a_mistake_inside_a_users_factory_stays_what_it_is():
 def test_impossible_slices_are_refused(sensor_size, delta_t, message):
     with pytest.raises(UsageError, match=message):
         create_preprocessing("histo", sensor_size=sensor_size, delta_t=delta_t)
+
+
+def test_effective_arguments_are_those_given_and_the_defaults_of_the_others() -> None:
+    found = effective_arguments("histo", {"max_incr_per_pixel": 3, "something": "else"})
+    assert found == {"max_incr_per_pixel": 3, "downsampling_factor": 0}
+    assert effective_arguments("of somebody else", {"a": 1}) == {"a": 1}
