@@ -70,9 +70,36 @@ def evaluate(model: Classifier, batches: Iterable[Batch]) -> list[RecordingLogit
     state: State | None = None
     with torch.inference_mode():
         for batch in batches:
-            x = batch["inputs"]
-            if state is None:
-                state = model.initial_state(x.shape[1], x.shape[-2], x.shape[-1])
-            logits, state = model.unroll(x, mask_state(state, batch["mask_keep_memory"]))
+            logits, state = unroll_batch(model, batch, state)
             collector.add(batch, logits)
     return collector.recordings()
+
+
+def unroll_batch(model: Classifier, batch: Batch, memory: State | None) -> tuple[Tensor, State]:
+    """Runs a classifier over one batch of consecutive frames.
+
+    Rows that only fill the batch up stay out of the network, whose batch normalisation would learn from them.
+
+    Args:
+        model: In whatever mode it shall run.
+        batch: The batch.
+        memory: The state after the batch before; None before the first one.
+
+    Returns:
+        Logits `[T, B, K]` and the state after the batch, both zero in rows that only fill it up.
+    """
+    x = batch["inputs"]
+    if memory is None:
+        memory = model.initial_state(x.shape[1], x.shape[-2], x.shape[-1])
+    state = mask_state(memory, batch["mask_keep_memory"])
+    rows = [row for row, info in enumerate(batch["video_infos"]) if info.path]
+    logits, state = model.unroll(x[:, rows], {name: value[rows] for name, value in state.items()})
+    return _spread(logits, 1, rows, x.shape[1]), {n: _spread(v, 0, rows, x.shape[1]) for n, v in state.items()}
+
+
+def _spread(value: Tensor, axis: int, rows: list[int], batch: int) -> Tensor:
+    """Returns `value` with its entries along the batch axis at `rows` of `batch` rows, and zeros at the others."""
+    if len(rows) == batch:
+        return value
+    shape = [*value.shape[:axis], batch, *value.shape[axis + 1 :]]
+    return value.new_zeros(shape).index_copy(axis, torch.tensor(rows, device=value.device), value)

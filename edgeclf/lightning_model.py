@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from edgeclf.data.labels import IGNORED
 from edgeclf.data.sequential import Batch
-from edgeclf.evaluation import LogitsCollector
+from edgeclf.evaluation import LogitsCollector, unroll_batch
 from edgeclf.hyperparameters import HyperParameters
-from edgeclf.models import State, detach_state, mask_state
+from edgeclf.models import State, detach_state
 from edgeclf.utils_metrics import compute_kpis
 
 
@@ -48,15 +48,9 @@ class ClassificationModel(LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns logits `[T, B, K]` of a batch and keeps the memory for the next one."""
-        x = batch["inputs"]
-        if self._memory is None:
-            self._memory = self.net.initial_state(x.shape[1], x.shape[-2], x.shape[-1])
-        state = mask_state(self._memory, batch["mask_keep_memory"])
-        # Rows that only fill the batch up stay out of the network, whose batch normalisation would learn from them.
-        rows = [row for row, info in enumerate(batch["video_infos"]) if info.path]
-        seen, after = self.net.unroll(x[:, rows], {name: value[rows] for name, value in state.items()})
-        self._memory = {name: _spread(value, 0, rows, x.shape[1]) for name, value in detach_state(after).items()}
-        return _spread(seen, 1, rows, x.shape[1])
+        logits, state = unroll_batch(self.net, batch, self._memory)
+        self._memory = detach_state(state)
+        return logits
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns AdamW; see `on_train_epoch_start` for its learning rate."""
@@ -117,11 +111,3 @@ class ClassificationModel(LightningModule):
     def _kpis(self) -> dict[str, float]:
         results = [recording.result() for recording in self._collector.recordings()]
         return compute_kpis(results, self.settings.labels, self.settings.delta_t)
-
-
-def _spread(value: Tensor, axis: int, rows: list[int], batch: int) -> Tensor:
-    """Returns `value` with its entries along the batch axis at `rows` of `batch` rows, and zeros at the others."""
-    if len(rows) == batch:
-        return value
-    shape = [*value.shape[:axis], batch, *value.shape[axis + 1 :]]
-    return value.new_zeros(shape).index_copy(axis, torch.tensor(rows, device=value.device), value)

@@ -404,4 +404,9 @@ def test_the_module_loads_again_by_lightnings_own_way(trained: tuple[Path, Train
 
 def test_more_processes_than_one_are_refused(tmp_path: Path, blobs: Path, hyper) -> None:
     with pytest.raises(UsageError, match="make 2 processes"):
-        train(blobs, tmp_path, hyper, TrainerOptions(max_epochs=1, accelerator="cpu", devices="2", progress_bar=False))
+        train(
+            blobs,
+            tmp_path,
+            hyper("ConvRNN"),
+            TrainerOptions(max_epochs=1, accelerator="cpu", devices="2", progress_bar=False),
+        )
