@@ -45,7 +45,8 @@ class OnnxFormat(ExportFormat):
                 opset_version=OPSET,
                 input_names=contract.input_names,
                 output_names=contract.output_names,
-                dynamic_shapes=(varying[0], tuple(varying[1:])),
+                # `forward` takes the memory as `*memory`, which has no entry where a model has none.
+                dynamic_shapes=(varying[0], *([tuple(varying[1:])] if contract.state else [])),
             )
         assert program is not None
         model = program.model_proto
