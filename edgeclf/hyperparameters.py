@@ -101,7 +101,7 @@ class HyperParameters:
                 values["preprocess_kwargs"] = {"max_incr_per_pixel": values["max_incr_per_pixel"]}
         known = {f.name for f in fields(cls)}
         needed = {"models", "classes", "height", "width", "delta_t", "preprocess"}
-        if missing := sorted(needed - values.keys()):
+        if missing := sorted(needed - {name for name, value in values.items() if value is not None}):
             raise UsageError(
                 f"{source}: the hyper-parameters {', '.join(missing)} are missing, so this is not the checkpoint "
                 "of an event-camera classifier; give one made by `edgeclf train` or by Metavision ML's "
@@ -201,7 +201,11 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if isinstance(value, Mapping):
             return {str(key): _plain(argument) for key, argument in value.items()}
         rule = "a dictionary of arguments"
-    else:  # models, preprocess and use_label_freq, which are looked up or only asked whether they are set
+    elif name == "preprocess":
+        if isinstance(value, str):
+            return value
+        rule = "the name of a preprocessing"
+    else:  # models and use_label_freq, which are looked up or only asked whether they are set
         return value
     raise UsageError(f"{source}: the hyper-parameter {name} is {value!r}, but must be {rule}.")
 

@@ -135,6 +135,8 @@ class Contract:
             version = found["contract_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(source) from error
+        if type(version) is not int or not _is_sound(found):
+            raise _damaged(source)
         if version != CONTRACT_VERSION:
             raise ContractError(
                 f"{source}: its contract is of version {version}, and this edgeclf knows version {CONTRACT_VERSION}; "
@@ -158,6 +160,31 @@ class Contract:
             )
         except (KeyError, TypeError) as error:
             raise _damaged(source) from error
+
+
+def _is_sound(found: Any) -> bool:
+    """Whether every field that the runtime computes with, where it is there, has a value of its type.
+
+    A field that is missing, or one of a later version, is not judged here.
+    """
+    if found["contract_version"] != CONTRACT_VERSION:
+        return True
+
+    def is_size(value: object) -> bool:
+        return type(value) is int and value >= 1
+
+    labels, preprocessing = found.get("labels", []), found.get("preprocessing", {})
+    sizes = [found.get("sensor_size") or {}, found.get("frame_size", {})]
+    return (
+        isinstance(labels, list)
+        and all(isinstance(label, str) for label in labels)
+        and is_size(found.get("delta_t", 1))
+        and isinstance(preprocessing, dict)
+        and isinstance(preprocessing.get("name", ""), str)
+        and isinstance(preprocessing.get("arguments", {}), dict)
+        and all(isinstance(size, dict) and all(map(is_size, size.values())) for size in sizes)
+        and isinstance(found.get("versions", {}), dict)
+    )
 
 
 def _damaged(source: str) -> ContractError:

@@ -158,3 +158,10 @@ def test_background_among_the_classes_of_a_recurrent_model_is_refused() -> None:
     values = {"models": "ConvRNNClassifier", "classes": ["background", "a"], "height": 48, "width": 48}
     with pytest.raises(UsageError, match="hold the background"):
         HyperParameters.from_mapping({**values, "delta_t": 10_000, "preprocess": "histo"})
+
+
+@pytest.mark.parametrize(("value", "message"), [(None, "preprocess are missing"), (["histo"], "the name of a preproc")])
+def test_a_preprocessing_that_is_no_name_is_a_sentence(value: object, message: str) -> None:
+    values = {"models": "ConvRNNClassifier", "classes": ["a"], "height": 48, "width": 48, "delta_t": 10_000}
+    with pytest.raises(UsageError, match=message):
+        HyperParameters.from_mapping({**values, "preprocess": value})

@@ -15,9 +15,24 @@ from edgeclf_runtime.tensor_file import TensorAttributes, write_tensor_file
 
 SIDE = 48
 CLASSES = ("left", "right")
+# Every model, the feed-forward ones with memory and without: their default is one frame at a time.
+CASES: dict[str, tuple[ModelName, int]] = {
+    "ConvRNNClassifier": ("ConvRNNClassifier", 1),
+    "LeNetClassifier": ("LeNetClassifier", 1),
+    "Mobilenetv2Classifier": ("Mobilenetv2Classifier", 3),
+    "SqueezenetClassifier": ("SqueezenetClassifier", 3),
+    "Mobilenetv2WithoutMemory": ("Mobilenetv2Classifier", 1),
+    "SqueezenetWithoutMemory": ("SqueezenetClassifier", 1),
+}
 
 
-def small_hyperparameters(model: ModelName) -> HyperParameters:
+@pytest.fixture(scope="module", params=CASES)
+def case_name(request: pytest.FixtureRequest) -> str:
+    """The name of each entry of `checkpoints`, one after the other."""
+    return str(request.param)
+
+
+def small_hyperparameters(model: ModelName, num_ev_reps: int) -> HyperParameters:
     return HyperParameters(
         models=model,
         classes=model_classes(model, CLASSES),
@@ -31,14 +46,14 @@ def small_hyperparameters(model: ModelName) -> HyperParameters:
         feature_base=4,
         feature_channels_out=8,
         width_mul=0.25,
-        num_ev_reps=1 if model in ("ConvRNNClassifier", "LeNetClassifier") else 3,
+        num_ev_reps=num_ev_reps,
     )
 
 
-def write_checkpoint(path: Path, model: ModelName) -> Path:
+def write_checkpoint(path: Path, model: ModelName, num_ev_reps: int) -> Path:
     """Writes a checkpoint whose weights and statistics are large enough that an error in any of them shows."""
     torch.manual_seed(MODEL_NAMES.index(model))
-    hyper = small_hyperparameters(model)
+    hyper = small_hyperparameters(model, num_ev_reps)
     network = hyper.build_model()
     with torch.no_grad():
         for module in network.modules():
@@ -55,7 +70,7 @@ def write_checkpoint(path: Path, model: ModelName) -> Path:
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: write_checkpoint(folder / f"{name}.ckpt", name) for name in MODEL_NAMES}
+    return {name: write_checkpoint(folder / f"{name}.ckpt", *case) for name, case in CASES.items()}
 
 
 @pytest.fixture(scope="session")

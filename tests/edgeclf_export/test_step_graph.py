@@ -7,14 +7,13 @@ import torch
 from torch import nn
 
 from edgeclf.checkpoint import load_checkpoint
-from edgeclf.hyperparameters import MODEL_NAMES
 from edgeclf.models import mask_state
 from edgeclf_export.step_graph import StepGraph, contract_of
 
 
-@pytest.fixture(params=MODEL_NAMES)
-def parts(request: pytest.FixtureRequest, checkpoints: dict[str, Path]):
-    loaded = load_checkpoint(checkpoints[request.param])
+@pytest.fixture
+def parts(case_name: str, checkpoints: dict[str, Path]):
+    loaded = load_checkpoint(checkpoints[case_name])
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
     return classifier, contract, StepGraph(classifier, contract)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from edgeclf.checkpoint import load_checkpoint
-from edgeclf.hyperparameters import MODEL_NAMES
 from edgeclf_export.formats.onnx import OPSET, OnnxFormat
 from edgeclf_export.step_graph import StepGraph, contract_of
 from edgeclf_runtime.contract import METADATA_KEY, Contract
@@ -21,9 +20,9 @@ ALLOWED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=MODEL_NAMES)
-def written(request: pytest.FixtureRequest, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
-    loaded = load_checkpoint(checkpoints[request.param])
+@pytest.fixture(scope="module")
+def written(case_name: str, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
+    loaded = load_checkpoint(checkpoints[case_name])
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"

@@ -4,20 +4,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from edgeclf.checkpoint import load_checkpoint
-from edgeclf.hyperparameters import MODEL_NAMES
 from edgeclf_export.formats.torchscript import TorchScriptFormat
 from edgeclf_export.step_graph import StepGraph, contract_of
 from edgeclf_export.validation import validate
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
 def test_file_carries_the_contract_and_computes_the_same(
-    name: str, checkpoints: dict[str, Path], tmp_path: Path
+    case_name: str, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    loaded = load_checkpoint(checkpoints[name])
+    loaded = load_checkpoint(checkpoints[case_name])
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
     path = tmp_path / "model.ts"
