@@ -18,16 +18,20 @@ from edgeclf.models import (
 from edgeclf_runtime.contract import BACKGROUND
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.preprocessing import create_preprocessing
+from edgeclf_runtime.tensor_file import FRAME_MODES, FrameMode
 
 ModelName = Literal["ConvRNNClassifier", "LeNetClassifier", "Mobilenetv2Classifier", "SqueezenetClassifier"]
 MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
 RECURRENT_MODELS: tuple[ModelName, ...] = ("ConvRNNClassifier", "LeNetClassifier")
 
 _COUNTS = (
-    "height", "width", "delta_t", "preprocess_channels", "event_input_height", "event_input_width", "feature_base",
-    "feature_channels_out", "num_ev_reps", "label_delta_t", "num_tbins", "batch_size", "random_shift",
+    "height", "width", "delta_t", "preprocess_channels", "event_input_height", "event_input_width", "n_events",
+    "feature_base", "feature_channels_out", "num_ev_reps", "label_delta_t", "num_tbins", "batch_size",
+    "max_consecutive_batch",
 )  # fmt: skip
-_AMOUNTS = ("width_mul", "lr", "wd")
+_COUNTS_FROM_0 = ("random_shift", "num_workers")
+_AMOUNTS = ("width_mul", "lr", "wd", "lr_scheduler_step_gamma", "random_rotation", "random_shear")
+_SHARES = ("random_scale", "random_crop", "flip_horizontal", "flip_vertical")
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,27 @@ class HyperParameters:
         feature_channels_out: Channels inside the head of the recurrent models.
         width_mul: Width multiplier of MobileNetV2.
         num_ev_reps: Frames that one prediction of a feed-forward model sees.
+        mode: What ends a frame: `delta_t`, its duration, or `n_events`, its number of events.
+        n_events: Events of a frame, where `mode` says so.
         label_delta_t: Interval in µs at which frames are labelled, where `use_label_freq`.
         use_label_freq: Whether only frames at the labelling interval count.
+        interpolate_labels: Whether a frame between two labels of one class has that label too.
+        class_weights: Weight of each output in the loss, in the order of the outputs; None: all alike.
         num_tbins: Frames of a recording in one training batch (length of truncated back-propagation).
         batch_size: Recordings side by side in one batch.
+        max_consecutive_batch: Training batches after which a recording's memory starts anew; None: it never does.
+        num_workers: Processes that load batches; 0: the training process itself.
         random_shift: Pixels by which training moves a recording's frames in each direction, at most.
+        random_rotation: Degrees by which it turns them, at most.
+        random_scale: Share by which it enlarges or shrinks them, at most.
+        random_shear: Degrees by which it slants them, at most.
+        random_crop: Share of a frame's area that it may cut away before it fills the frame again, at most.
+        flip_horizontal: How likely it mirrors a recording left to right, 0 to 1.
+        flip_vertical: How likely it mirrors a recording top to bottom, 0 to 1.
         lr: Learning rate.
         wd: Weight decay.
+        lr_scheduler_step_gamma: What the learning rate is multiplied by after every epoch; None: it falls along half
+            a cosine.
     """
 
     models: ModelName
@@ -73,13 +91,26 @@ class HyperParameters:
     feature_channels_out: int = 256
     width_mul: float = 1.0
     num_ev_reps: int = 1
+    mode: FrameMode = "delta_t"
+    n_events: int | None = None
     label_delta_t: int | None = None
     use_label_freq: bool = False
+    interpolate_labels: bool = False
+    class_weights: tuple[float, ...] | None = None
     num_tbins: int = 10
     batch_size: int = 8
+    max_consecutive_batch: int | None = None
+    num_workers: int = 0
     random_shift: int = 0
+    random_rotation: float = 0.0
+    random_scale: float = 0.0
+    random_shear: float = 0.0
+    random_crop: float = 0.0
+    flip_horizontal: float = 0.0
+    flip_vertical: float = 0.0
     lr: float = 1e-3
     wd: float = 1e-4
+    lr_scheduler_step_gamma: float | None = None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str = "these hyper-parameters") -> HyperParameters:
@@ -113,6 +144,11 @@ class HyperParameters:
             )
         taken = {name: _plain(value) for name, value in values.items() if name in known and value is not None}
         read = cls(**{name: _checked(name, value, source) for name, value in taken.items()})
+        if read.class_weights is not None and len(read.class_weights) != len(read.labels):
+            raise UsageError(
+                f"{source}: there are {len(read.class_weights)} class_weights and {len(read.labels)} outputs "
+                f"({', '.join(read.labels)}); give one for each."
+            )
         if len(set(read.labels)) < len(read.labels):
             raise UsageError(
                 f"{source}: the classes {', '.join(read.classes)} hold the background, which {read.models} has besides "
@@ -136,6 +172,7 @@ class HyperParameters:
         """Returns them as a dictionary of plain Python values, as a checkpoint stores them."""
         return asdict(self) | {
             "classes": list(self.classes),
+            "class_weights": None if self.class_weights is None else list(self.class_weights),
             "preprocess_kwargs": dict(self.preprocess_kwargs),
         }
 
@@ -184,8 +221,8 @@ def model_classes(model: ModelName, classes: tuple[str, ...]) -> tuple[str, ...]
 
 def _checked(name: str, value: Any, source: str) -> Any:
     """Returns the value of a hyper-parameter in the type that it has here; raises where it cannot be one."""
-    if name in _COUNTS:
-        smallest = 0 if name == "random_shift" else 1
+    if name in _COUNTS or name in _COUNTS_FROM_0:
+        smallest = 0 if name in _COUNTS_FROM_0 else 1
         if _is_number(value) and value >= smallest and value == int(value):
             return int(value)
         rule = f"a whole number of at least {smallest}"
@@ -193,6 +230,18 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if _is_number(value) and value >= 0:
             return float(value)
         rule = "a number of at least 0"
+    elif name in _SHARES:
+        if _is_number(value) and 0 <= value <= 1:
+            return float(value)
+        rule = "a number from 0 to 1"
+    elif name == "class_weights":
+        if isinstance(value, (list, tuple)) and all(_is_number(weight) and weight >= 0 for weight in value):
+            return tuple(map(float, value))
+        rule = "a list of numbers of at least 0"
+    elif name == "mode":
+        if value in FRAME_MODES:
+            return value
+        rule = " or ".join(FRAME_MODES)
     elif name == "classes":
         if isinstance(value, (list, tuple)) and value and len({str(label) for label in value}) == len(value):
             return tuple(str(label) for label in value)
@@ -205,7 +254,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if isinstance(value, str):
             return value
         rule = "the name of a preprocessing"
-    else:  # models and use_label_freq, which are looked up or only asked whether they are set
+    else:  # models, which is looked up, and flags, which are only asked whether they are set
         return value
     raise UsageError(f"{source}: the hyper-parameter {name} is {value!r}, but must be {rule}.")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 from edgeclf_runtime.errors import DamagedInputError, InputFileError, UsageError
 from edgeclf_runtime.files import written_whole
 from edgeclf_runtime.preprocessing import effective_arguments
+
+FrameMode = Literal["delta_t", "n_events"]
+"""What ends a frame: its duration, or its number of events."""
+FRAME_MODES: tuple[FrameMode, ...] = get_args(FrameMode)
 
 _OWN_ATTRIBUTES = {
     "events_to_tensor",
