@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +19,17 @@ class Preprocessing(ABC):
     Attributes:
         name: The name it is registered by.
         channels: Channels of its frames.
+        value_range: Lowest and highest value that a frame can hold, given the arguments: no value lies outside of it.
+            What stores or quantises frames goes by it; -inf or inf where nothing is known, which is what holds for a
+            preprocessing of a user's own that does not set it.
+        argument_aliases: Other names by which its arguments come in files and checkpoints, and its own name for each;
+            None for one that has no influence on its frames and is left out. See `canonical_arguments`.
     """
 
     name: str
     channels: int
+    value_range: tuple[float, float] = (-math.inf, math.inf)
+    argument_aliases: ClassVar[Mapping[str, str | None]] = {}
 
     @abstractmethod
     def frame_size(self, height: int, width: int) -> tuple[int, int]:

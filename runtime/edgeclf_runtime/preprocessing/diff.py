@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.events.batch import Events
+from edgeclf_runtime.preprocessing.adding import difference
 from edgeclf_runtime.preprocessing.counting import CountingPreprocessing
-from edgeclf_runtime.preprocessing.saturation import saturating_sums
+from edgeclf_runtime.preprocessing.pixels import pixels_of
 
 
 class Diff(CountingPreprocessing):
@@ -20,41 +21,10 @@ class Diff(CountingPreprocessing):
 
     name = "diff"
     channels = 1
+    value_range = (-1.0, 1.0)
 
     def __call__(self, events: Events, start_us: int) -> NDArray[np.float32]:  # noqa: ARG002 - needs no time
         """Returns the frame, float32 `[1, rows, columns]`."""
-        index = self._index(events)
-        counts = self._counts(index)
-        negative, positive = np.split(counts, 2)
-        pixel = np.where(index < negative.size, index, index - negative.size)
-        # A pixel can only have saturated where one polarity alone exceeds the limit; any other holds a plain sum.
-        saturated = pixel[counts[index] > self._limit]
-        frame: NDArray[np.float32]
-        if self._is_sparse(index, counts):
-            frame = np.zeros(negative.size, np.float32)
-            frame[pixel] = (positive[pixel] - negative[pixel]) / self._limit
-        else:
-            frame = np.subtract(positive, negative, out=negative)
-            frame /= self._limit
-        if saturated.size:
-            self._count_in_order(frame, pixel, index >= negative.size, saturated)
+        pixel, polarity, _ = pixels_of(events, self._rows, self._columns, self.downsampling_factor)
+        frame = difference(pixel, polarity, self._size, (-self._limit, self._limit), self._limit)
         return frame.reshape(1, self._rows, self._columns)
-
-    def _count_in_order(
-        self,
-        frame: NDArray[np.float32],
-        pixel: NDArray[np.intp],
-        is_positive: NDArray[np.bool_],
-        saturated: NDArray[np.intp],
-    ) -> None:
-        """Writes the values of the pixels in `saturated` into `frame`, every event of theirs saturating in its turn."""
-        is_saturated = np.zeros(frame.size, np.bool_)
-        is_saturated[saturated] = True
-        (which,) = np.nonzero(is_saturated[pixel])
-        # Pixel and order sorted as one number: a stable sort by pixel, several times faster than a stable argsort.
-        key = np.sort((pixel[which] << 32) | which)
-        which, pixel = key & 0xFFFFFFFF, key >> 32
-        first = np.flatnonzero(np.append(True, pixel[1:] != pixel[:-1]))
-        steps = np.where(is_positive[which], 1.0, -1.0)
-        sums = saturating_sums(steps, np.diff(first, append=pixel.size), float(self._limit))
-        frame[pixel[first]] = sums / self._limit

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.events.batch import Events
+from edgeclf_runtime.preprocessing.adding import histogram
 from edgeclf_runtime.preprocessing.counting import CountingPreprocessing
+from edgeclf_runtime.preprocessing.pixels import pixels_of
 
 
 class Histo(CountingPreprocessing):
@@ -18,18 +20,10 @@ class Histo(CountingPreprocessing):
 
     name = "histo"
     channels = 2
+    value_range = (0.0, 1.0)
 
     def __call__(self, events: Events, start_us: int) -> NDArray[np.float32]:  # noqa: ARG002 - needs no time
         """Returns the frame, float32 `[2, rows, columns]`."""
-        index = self._index(events)
-        frame = self._counts(index)
-        if self._is_sparse(index, frame):
-            frame[index] = self._values(frame[index])
-        else:
-            self._values(frame)
+        cell, _, _ = pixels_of(events, self._rows, self._columns, self.downsampling_factor, by_polarity=True)
+        frame = histogram(cell, 2 * self._size, self._limit, self._limit)
         return frame.reshape(2, self._rows, self._columns)
-
-    def _values(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turns counts into values, in place."""
-        np.minimum(counts, self._limit, out=counts)
-        return np.divide(counts, self._limit, out=counts)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import sys
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from edgeclf_runtime.preprocessing import (
     Diff,
     Histo,
     Preprocessing,
+    canonical_arguments,
     create_preprocessing,
     effective_arguments,
     preprocessing_names,
@@ -40,7 +44,9 @@ def constant(monkeypatch):
 
 
 def test_the_shipped_ones_are_there():
-    assert preprocessing_names()[:2] == ("histo", "diff")
+    assert preprocessing_names() == (
+        "histo", "diff", "timesurface", "event_cube", "multi_channel_timesurface", "histo_quantized", "diff_quantized",
+    )  # fmt: skip
     assert isinstance(create_preprocessing("histo", sensor_size=(4, 3), delta_t=1000), Histo)
     made = create_preprocessing("diff", sensor_size=(4, 3), delta_t=1000)
     assert isinstance(made, Diff)
@@ -53,6 +59,7 @@ def test_one_of_the_users_own():
     assert made(Events.empty(), 1).tolist() == [[[7.0] * 4] * 3]
     assert made.delta_t == 1000
     assert preprocessing_names()[-1] == "constant"
+    assert made.value_range == (-math.inf, math.inf)  # of which nothing is known
 
 
 @pytest.mark.usefixtures("constant")
@@ -65,8 +72,10 @@ def test_a_name_is_given_once():
 
 
 def test_unknown_name_lists_what_there_is():
-    with pytest.raises(UsageError, match="called hist; there are histo, diff"):
+    with pytest.raises(UsageError, match="called hist; there are histo, diff, timesurface") as caught:
         create_preprocessing("hist", sensor_size=(4, 3), delta_t=1000)
+    for way in ("This runtime lacks", "register_preprocessing", "entry point of the group edgeclf.preprocessing"):
+        assert way in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["histo", "diff"])
@@ -100,3 +109,95 @@ def test_effective_arguments_are_those_given_and_the_defaults_of_the_others() ->
     found = effective_arguments("histo", {"max_incr_per_pixel": 3, "something": "else"})
     assert found == {"max_incr_per_pixel": 3, "downsampling_factor": 0}
     assert effective_arguments("of somebody else", {"a": 1}) == {"a": 1}
+
+
+def test_arguments_of_unknown_ones_stay_as_they_are() -> None:
+    assert canonical_arguments("of somebody else", {"normalization": 1}) == {"normalization": 1}
+    assert canonical_arguments("histo", {"max_incr_per_pixel": 3, "a": 1}) == {"max_incr_per_pixel": 3, "a": 1}
+
+
+MODULE = """
+import numpy as np
+from edgeclf_runtime.preprocessing import Preprocessing
+
+class Rows(Preprocessing):
+    channels = 1
+
+    def __init__(self, sensor_size, delta_t, *, first=0):
+        self.first = first
+
+    def frame_size(self, height, width):
+        return height, 1
+
+    def __call__(self, events, start_us):
+        return np.full((1, 3, 1), self.first + len(events), np.float32)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts a package on the path that announces preprocessings, as an installed one does."""
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    modules = []
+
+    def make(package, announced, source=MODULE):
+        folder = tmp_path / package
+        info = folder / f"{package}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (folder / f"{package}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"{name} = {package}:{value}" for name, value in announced.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[edgeclf.preprocessing]", *lines]) + "\n")
+        monkeypatch.syspath_prepend(folder)
+        modules.append(package)
+
+    yield make
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+def test_what_an_installed_package_announces_is_found_by_name(install):
+    install("edgeclf_rows", {"rows": "Rows"})
+    assert preprocessing_names()[-1] == "rows"
+    create_preprocessing("histo", sensor_size=(4, 3), delta_t=1000)
+    with pytest.raises(UsageError, match="diff_quantized, rows"):
+        create_preprocessing("columns", sensor_size=(4, 3), delta_t=1000)
+    assert "edgeclf_rows" not in sys.modules  # not before it is asked for
+    made = create_preprocessing("rows", sensor_size=(4, 3), delta_t=1000, first=2)
+    assert made(Events.empty(), 0).ravel().tolist() == [2, 2, 2]
+    assert effective_arguments("rows", {}) == {"first": 0}
+    with pytest.raises(UsageError, match=r"'second'.*it takes first\."):
+        create_preprocessing("rows", sensor_size=(4, 3), delta_t=1000, second=2)
+
+
+def test_a_package_does_not_replace_what_is_shipped(install):
+    install("edgeclf_histo", {"histo": "Rows"})
+    assert isinstance(create_preprocessing("histo", sensor_size=(4, 3), delta_t=1000), Histo)
+    assert preprocessing_names().count("histo") == 1
+
+
+def test_two_packages_that_announce_the_same_name_are_refused(install):
+    install("edgeclf_one", {"rows": "Rows"})
+    install("edgeclf_two", {"rows": "Rows"})
+    with pytest.raises(UsageError, match="called rows: edgeclf_one, edgeclf_two; keep one"):
+        create_preprocessing("rows", sensor_size=(4, 3), delta_t=1000)
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "message"),
+    [
+        ("import not_there_at_all", "Rows", "cannot be loaded .ModuleNotFoundError: No module named 'not_there"),
+        ("1 / 0", "Rows", "cannot be loaded .ZeroDivisionError"),
+        (MODULE, "Columns", "cannot be loaded .AttributeError"),
+        (MODULE, "number", "is of type int and makes nothing"),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_is_told_by_name(install, source, value, message):
+    install("edgeclf_broken", {"rows": value}, source)
+    with pytest.raises(UsageError, match=message) as caught:
+        create_preprocessing("rows", sensor_size=(4, 3), delta_t=1000)
+    assert f"preprocessing rows, which the package edgeclf_broken announces as edgeclf_broken:{value}" in str(
+        caught.value
+    )
