@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -121,19 +121,7 @@ def convert_nmnist(recording: NmnistFile, out: Path, recipe: FrameRecipe, height
     """
     events, sensor_size = fit_events(read_nmnist(recording.path), height, width, fit)
     path = recording.tensor_file(out)
-    frames = convert_events(
-        [events],
-        sensor_size,
-        path,
-        FrameRecipe(
-            recipe.preprocess,
-            recipe.preprocess_kwargs,
-            recipe.delta_t,
-            (height, width),
-            recipe.store_as_uint8,
-        ),
-        start_ts=0,
-    )
+    frames = convert_events([events], sensor_size, path, replace(recipe, frame_size=(height, width)), start_ts=0)
     labels = LabelEvents(np.arange(frames, dtype=np.int64) * recipe.delta_t, np.full(frames, recording.digit, np.int64))
     write_box_labels(path.with_name(f"{recording.name}_bbox.npy"), labels, (height, width))
     return frames

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -13,24 +14,31 @@ from typing import Any, TypeVar
 
 import click
 
+from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.files import written_whole
 
 T = TypeVar("T")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _LOGGERS = ("edgeclf", "edgeclf_export", "edgeclf_runtime")
+_VERBOSITY = f"{__name__}.verbosity"
 
 
 def verbosity_options(command: Decorated) -> Decorated:
-    """Adds `-q` and `-v` to a command; they act at once and are not passed on."""
+    """Adds `-q` and `-v` to a command; they act at once and are not passed on. Both together are wrong usage."""
 
-    def quiet(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        if value:
-            _set_level(logging.ERROR)
+    def set_once(context: click.Context, name: str, level: int) -> None:
+        if context.meta.setdefault(_VERBOSITY, name) != name:
+            raise click.UsageError("Give one of -q and -v, not both.", context)
+        _set_level(level)
 
-    def verbose(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    def quiet(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
         if value:
-            _set_level(logging.DEBUG)
+            set_once(context, "-q", logging.ERROR)
+
+    def verbose(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            set_once(context, "-v", logging.DEBUG)
 
     command = click.option(
         "-q", "--quiet", is_flag=True, expose_value=False, callback=quiet, help="Say nothing but errors."
@@ -40,10 +48,44 @@ def verbosity_options(command: Decorated) -> Decorated:
     )
 
 
+def check_can_write(target: str | Path) -> None:
+    """Raises where a file cannot be written, before the work whose result it shall hold. Nothing is made or changed.
+
+    Folders that are missing are no hindrance, as writing makes them; `-` is standard output, and what is no regular
+    file (`/dev/null`, a named pipe) is asked for its rights alone.
+
+    Raises:
+        UsageError: Where it is a folder, or where it or the folder that it would stand in may not be written to.
+    """
+    path = Path(target)
+    if str(target) == "-":
+        return
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path}: this is a folder; give the name of a file to write.")
+        place = path
+        if path.is_file() or not path.exists():  # a regular file is replaced, so its folder's rights count
+            place = next(folder for folder in path.resolve().parents if folder.exists())
+            if not place.is_dir():
+                raise UsageError(f"{path}: it cannot be written there, as {place} is no folder; choose another place.")
+    except (OSError, RuntimeError) as error:  # names that are too long, links that lead to themselves
+        raise UsageError(f"{path}: it cannot be written there ({error}); choose another place.") from error
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"{path}: it cannot be written there (no right to write to {place}); choose another place.")
+
+
+def _checked_target(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not context.resilient_parsing:
+        check_can_write(value)
+    return value
+
+
+# Commands work for minutes before they write the document, so where it goes is checked as the command line is read.
 json_option = click.option(
     "--json",
     "json_path",
     metavar="FILE",
+    callback=_checked_target,
     help="Write what is shown as one JSON document; - for standard output.",
 )
 

@@ -171,11 +171,9 @@ class TensorSource(FrameSource):
     def __iter__(self) -> Iterator[Frame]:
         """Yields the frames in order."""
         with TensorFile(self.path) as file:
-            made = file.attributes
-            for index, stored in enumerate(file):
+            for index, (stored, end_us) in enumerate(zip(file, file.frame_ends().tolist(), strict=True)):
                 begin = perf_counter_ns()
                 data = area_resize(stored, *self._frame_size)
-                end_us = made.start_ts + (index + 1) * made.delta_t
                 yield Frame(index, end_us, data, (perf_counter_ns() - begin) / 1000)
 
 

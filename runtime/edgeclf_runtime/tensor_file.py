@@ -1,12 +1,14 @@
-"""HDF5 tensor files in Metavision's layout: one recording as event frames of equal duration.
+"""HDF5 tensor files in Metavision's layout: one recording as event frames of one duration or one number of events.
 
 Dataset `data` `[N, C, H, W]`, chunked a frame at a time, its attributes saying how the frames were made (see
-`TensorAttributes`). Layout: Prophesee's documentation of Metavision ML's HDF5 tensor files.
+`TensorAttributes`). Where frames hold a number of events, data set `last_timestamps` `[N]` says when each one's last
+event came, in µs. Layout: Prophesee's documentation of Metavision ML's HDF5 tensor files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +20,15 @@ from numpy.typing import NDArray
 
 from edgeclf_runtime.errors import DamagedInputError, InputFileError, UsageError
 from edgeclf_runtime.files import written_whole
-from edgeclf_runtime.preprocessing import effective_arguments
+from edgeclf_runtime.hdf5_output import hdf5_output
+from edgeclf_runtime.preprocessing import canonical_arguments, effective_arguments
 
 FrameMode = Literal["delta_t", "n_events"]
 """What ends a frame: its duration, or its number of events."""
 FRAME_MODES: tuple[FrameMode, ...] = get_args(FrameMode)
+
+PROVENANCE_ATTRIBUTE = "edgeclf"
+"""Attribute that says what edgeclf made the file of, as a JSON document; files of other programs do not have it."""
 
 _OWN_ATTRIBUTES = {
     "events_to_tensor",
@@ -34,6 +40,7 @@ _OWN_ATTRIBUTES = {
     "n_events",
     "store_as_uint8",
     "start_ts",
+    PROVENANCE_ATTRIBUTE,
 }
 
 
@@ -43,12 +50,14 @@ class TensorAttributes:
 
     Attributes:
         preprocess: Name of the preprocessing (`events_to_tensor` in the file).
-        delta_t: Duration of a frame in µs.
+        delta_t: Duration of a frame in µs. Of no meaning where `mode` is `n_events`: as the file says, perhaps 0.
         sensor_size: Width and height of the sensor in pixels (`event_input_width`, `event_input_height`).
         start_ts: Time in µs, in the recording's own time, at which frame 0 starts; 0 where the file does not say,
             as in Metavision's.
         preprocess_kwargs: The preprocessing's arguments, an attribute each.
         store_as_uint8: Whether values 0 to 1 are stored as 0 to 255.
+        mode: What ends a frame: `delta_t`, its duration, or `n_events`, its number of events.
+        n_events: Events of a frame (the last one may hold fewer) where `mode` is `n_events`; else 0.
     """
 
     preprocess: str
@@ -57,8 +66,18 @@ class TensorAttributes:
     start_ts: int = 0
     preprocess_kwargs: Mapping[str, Any] = field(default_factory=dict)
     store_as_uint8: bool = False
+    mode: FrameMode = "delta_t"
+    n_events: int = 0
 
-    def check_made_by(self, path: Path, preprocess: str, preprocess_kwargs: Mapping[str, Any], delta_t: int) -> None:
+    def check_made_by(
+        self,
+        path: Path,
+        preprocess: str,
+        preprocess_kwargs: Mapping[str, Any],
+        delta_t: int,
+        mode: FrameMode = "delta_t",
+        n_events: int = 0,
+    ) -> None:
         """Raises unless frames made so are what a model takes.
 
         Arguments that the model leaves out have their defaults; those that the file does not state are not compared.
@@ -67,16 +86,21 @@ class TensorAttributes:
             path: The tensor file, for the error.
             preprocess: Name of the preprocessing that the model takes.
             preprocess_kwargs: Its arguments.
-            delta_t: Duration of the model's frames in µs.
+            delta_t: Duration of the model's frames in µs; not compared where they hold a number of events.
+            mode: What ends a frame of the model's.
+            n_events: Events of a frame of the model's, where `mode` says so.
 
         Raises:
             UsageError: Where they are not.
         """
+        by_count = mode == "n_events"
+        made_with = canonical_arguments(self.preprocess, self.preprocess_kwargs)
         for what, has, takes in (
             ("were made by", self.preprocess, preprocess),
-            ("last, in µs,", self.delta_t, delta_t),
+            ("end by", self.mode, mode),
+            ("hold, in events,", self.n_events, n_events) if by_count else ("last, in µs,", self.delta_t, delta_t),
             *(
-                (f"were made with {name}", self.preprocess_kwargs.get(name, value), value)
+                (f"were made with {name}", made_with.get(name, value), value)
                 for name, value in effective_arguments(preprocess, preprocess_kwargs).items()
             ),
         ):
@@ -94,6 +118,7 @@ class TensorFile:
         path: The file.
         attributes: How its frames were made.
         shape: `(N, C, H, W)`.
+        provenance: What the file was made of, as its writer put it; empty where the file does not say.
 
     Args:
         path: The file to open for reading.
@@ -117,6 +142,8 @@ class TensorFile:
             ) from error
         try:
             self._data, self.attributes = _described(self._file, self.path)
+            self._last_timestamps = _last_timestamps(self._file, self.path, self.attributes, len(self._data))
+            self.provenance: Mapping[str, Any] = json.loads(self._data.attrs.get(PROVENANCE_ATTRIBUTE, "{}"))
         except InputFileError:
             self._file.close()
             raise
@@ -164,6 +191,12 @@ class TensorFile:
             )
         return frames / np.float32(255) if self.attributes.store_as_uint8 else frames
 
+    def frame_ends(self) -> NDArray[np.int64]:
+        """Returns the first µs after each frame, in the recording's own time, `[N]`; none before the one before it."""
+        if self._last_timestamps is not None:
+            return self._last_timestamps + 1
+        return self.attributes.start_ts + self.attributes.delta_t * np.arange(1, len(self) + 1, dtype=np.int64)
+
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yields one frame after the other, `[C, H, W]`: files are chunked so, and every whole frame comes out."""
         for index in range(len(self)):
@@ -186,27 +219,52 @@ def _described(file: h5py.File, path: Path) -> tuple[h5py.Dataset, TensorAttribu
 
 
 def _attributes(found: Mapping[str, Any], path: Path) -> TensorAttributes:
-    if missing := sorted({"events_to_tensor", "delta_t", "event_input_height", "event_input_width"} - found.keys()):
+    mode = found.get("mode", "delta_t")
+    if mode not in FRAME_MODES:
+        raise InputFileError(
+            f"{path}: its frames end by the mode {mode!r}, and edgeclf knows {' and '.join(FRAME_MODES)}; make it "
+            "again with `edgeclf dataset events`."
+        )
+    needed = {"events_to_tensor", "event_input_height", "event_input_width", mode}
+    if missing := sorted(needed - found.keys()):
         raise InputFileError(
             f"{path}: the tensor file does not say how it was made, as the attributes {', '.join(missing)} are "
             "missing; make it again with `edgeclf dataset events`."
         )
-    if found.get("mode", "delta_t") != "delta_t":
-        raise InputFileError(
-            f"{path}: its frames hold a fixed number of events (mode {found['mode']!r}), and edgeclf needs frames of "
-            "a fixed duration."
-        )
-    for name in ("delta_t", "event_input_width", "event_input_height"):
+    for name in (mode, "event_input_width", "event_input_height"):
         if int(found[name]) < 1:
             raise ValueError(f"{name} is {found[name]}")
     return TensorAttributes(
         preprocess=str(found["events_to_tensor"]),
-        delta_t=int(found["delta_t"]),
+        delta_t=int(found.get("delta_t", 0)),
         sensor_size=(int(found["event_input_width"]), int(found["event_input_height"])),
         start_ts=int(found.get("start_ts", 0)),
         preprocess_kwargs={name: value for name, value in found.items() if name not in _OWN_ATTRIBUTES},
         store_as_uint8=bool(found.get("store_as_uint8", False)),
+        mode=mode,
+        n_events=int(found["n_events"]) if mode == "n_events" else 0,
     )
+
+
+def _last_timestamps(
+    file: h5py.File, path: Path, attributes: TensorAttributes, frames: int
+) -> NDArray[np.int64] | None:
+    """Reads when the last event of each frame came; None where frames end by their duration."""
+    if attributes.mode == "delta_t":
+        return None
+    found = file.get("last_timestamps")
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "iu" or found.shape != (frames,):
+        raise InputFileError(
+            f"{path}: its frames hold a number of events, and no data set 'last_timestamps' of {frames} whole numbers "
+            "says when each one's last event came; make it again with `edgeclf dataset events`."
+        )
+    times = found[:].astype(np.int64)
+    if np.any(times[1:] < times[:-1]) or (frames and times[0] < attributes.start_ts):
+        raise InputFileError(
+            f"{path}: the times of its frames' last events (last_timestamps) run backwards, so the file is damaged; "
+            "make it again with `edgeclf dataset events`."
+        )
+    return np.asarray(times, np.int64)
 
 
 def _plain(value: Any) -> Any:
@@ -215,51 +273,78 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
-def write_tensor_file(path: str | Path, frames: Iterable[NDArray[np.float32]], attributes: TensorAttributes) -> int:
+def write_tensor_file(
+    path: str | Path,
+    frames: Iterable[NDArray[np.float32]],
+    attributes: TensorAttributes,
+    last_timestamps: Sequence[int] | NDArray[np.int64] = (),
+    provenance: Callable[[], Mapping[str, Any]] | None = None,
+) -> int:
     """Writes a tensor file, frame by frame, so that memory does not grow with the recording.
 
     Args:
         path: Where to; appears when it is complete.
         frames: Frames `[C, H, W]`, float32, all of one shape; at least one.
         attributes: How they were made.
+        last_timestamps: The time of each frame's last event in µs, where frames hold a number of events. It is looked
+            at after the last frame, so it may grow as they are made.
+        provenance: Returns what the file is made of, to be kept in it as JSON; called after the last frame.
 
     Returns:
         The number of frames written.
 
     Raises:
         InputFileError: Where there is no frame at all.
+        EdgeclfError: Where the file cannot be written to its end, as on a full disk.
+        ValueError: Where `last_timestamps` does not belong to the frames.
     """
-    count = 0
-    with written_whole(path) as temporary, h5py.File(temporary, "w") as file:
-        data: h5py.Dataset | None = None
-        for frame in frames:
-            if data is None:
-                data = file.create_dataset(
-                    "data",
-                    shape=(0, *frame.shape),
-                    maxshape=(None, *frame.shape),
-                    chunks=(1, *frame.shape),
-                    dtype=np.uint8 if attributes.store_as_uint8 else np.float32,
-                    compression="gzip",
-                    compression_opts=1,
-                )
-            data.resize(count + 1, axis=0)
-            data[count] = np.rint(frame * 255) if attributes.store_as_uint8 else frame
-            count += 1
+    with written_whole(path) as temporary, hdf5_output(temporary, path) as (file, check):
+        data = _write_frames(file, frames, attributes.store_as_uint8, check)
         if data is None:
             raise InputFileError(f"{path}: there is no frame to write; the recording holds no events.")
-        data.attrs.update(
-            {
-                "events_to_tensor": attributes.preprocess,
-                "delta_t": attributes.delta_t,
-                "event_input_width": attributes.sensor_size[0],
-                "event_input_height": attributes.sensor_size[1],
-                "start_ts": attributes.start_ts,
-                "shape": np.array(data.shape[1:]),
-                "mode": "delta_t",
-                "n_events": 0,
-                "store_as_uint8": attributes.store_as_uint8,
-                **attributes.preprocess_kwargs,
-            }
-        )
+        count = len(data)
+        if len(last_timestamps) != (count if attributes.mode == "n_events" else 0):
+            raise ValueError(f"{len(last_timestamps)} last time-stamps for {count} frames, {attributes.mode}")
+        if attributes.mode == "n_events":
+            file.create_dataset("last_timestamps", data=np.asarray(last_timestamps, np.int64))
+        data.attrs.update(_stored_attributes(attributes) | {"shape": np.array(data.shape[1:])})
+        if provenance is not None:
+            data.attrs[PROVENANCE_ATTRIBUTE] = json.dumps(provenance())
     return count
+
+
+def _stored_attributes(attributes: TensorAttributes) -> dict[str, Any]:
+    """Returns what a tensor file states of its frames, by the names that it has there; their shape left out."""
+    return {
+        "events_to_tensor": attributes.preprocess,
+        "delta_t": attributes.delta_t,
+        "event_input_width": attributes.sensor_size[0],
+        "event_input_height": attributes.sensor_size[1],
+        "start_ts": attributes.start_ts,
+        "mode": attributes.mode,
+        "n_events": attributes.n_events,
+        "store_as_uint8": attributes.store_as_uint8,
+        **attributes.preprocess_kwargs,
+    }
+
+
+def _write_frames(
+    file: h5py.File, frames: Iterable[NDArray[np.float32]], as_uint8: bool, check: Callable[[], None]
+) -> h5py.Dataset | None:
+    """Writes the data set `data`; returns it, None where there are no frames."""
+    data: h5py.Dataset | None = None
+    for count, frame in enumerate(frames):
+        if data is None:
+            data = file.create_dataset(
+                "data",
+                shape=(0, *frame.shape),
+                maxshape=(None, *frame.shape),
+                chunks=(1, *frame.shape),
+                dtype=np.uint8 if as_uint8 else np.float32,
+                compression="gzip",
+                compression_opts=1,
+            )
+        data.resize(count + 1, axis=0)
+        data[count] = np.rint(frame * 255) if as_uint8 else frame
+        check()
+    return data

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 
 import click
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeclf_runtime import console
+from edgeclf_runtime.errors import UsageError
 
 NAMES = ("edgeclf", "edgeclf_export", "edgeclf_runtime")
 
@@ -62,6 +64,18 @@ def test_what_is_said(options, expected):
     assert result.exit_code == 0
 
 
+def test_quiet_and_verbose_together_are_wrong_usage():
+    for options in (("-q", "-v"), ("-v", "-q"), ("-qv",)):
+        result = run(*options)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Give one of -q and -v, not both." in result.stderr
+
+
+@pytest.mark.parametrize("options", [("-q", "-q"), ("-v", "--verbose")])
+def test_one_of_them_twice_is_that_one(options):
+    assert run(*options).exit_code == 0
+
+
 def test_json_option():
     assert "json a b.json" in run("--json", "a b.json").stdout
 
@@ -84,6 +98,41 @@ def test_json_to_a_file(tmp_path):
     console.write_json(str(path), {"a": (1, 2)})
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": [1, 2]}
     assert [file.name for file in path.parent.iterdir()] == ["ä b.json"]
+
+
+def test_where_json_cannot_be_written_is_said_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for target, says in (
+        (tmp_path, "this is a folder"),
+        (tmp_path / "file" / "new" / "a.json", "file is no folder"),
+        (tmp_path / ("n" * 300), "cannot be written there"),
+        (tmp_path / "loop", "cannot be written there"),
+    ):
+        result = run("--json", str(target))
+        assert isinstance(result.exception, UsageError), target
+        assert says in str(result.exception)
+        assert (result.stdout, result.stderr) == ("", ""), "the command has not begun"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
+
+
+def test_no_right_to_write_is_said_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(console.os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
+    with pytest.raises(UsageError, match="no right to write"):
+        console.check_can_write(tmp_path / "new" / "a.json")
+
+
+@pytest.mark.parametrize("target", ["-", "/dev/null", "/dev/stdout"])
+def test_special_targets_can_be_written(target):
+    console.check_can_write(target)
+
+
+def test_checking_makes_nothing(tmp_path):
+    console.check_can_write(tmp_path / "new" / "folder" / "a.json")
+    (tmp_path / "old.json").write_text("old")
+    console.check_can_write(tmp_path / "old.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "old"
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):

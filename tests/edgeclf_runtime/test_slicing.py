@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.events import Events
-from edgeclf_runtime.slicing import slices
+from edgeclf_runtime.slicing import slices, slices_by_count
 
 
 def batch(*times):
@@ -145,3 +145,63 @@ def test_events_of_one_time_keep_their_order_in_a_large_batch():
 def test_batch_out_of_order_is_sorted_and_equal_times_keep_their_order():
     found = as_rows(slices([batch(12, 3, 12, 1)], 10))
     assert found == [(0, 0, 10, [(1, 3), (3, 1)]), (1, 10, 20, [(12, 0), (12, 2)])]
+
+
+# --- by number of events
+
+
+def counted_by_plain_loop(t, n_events, start_ts, max_duration):
+    """The same, event by event, for events in time order."""
+    found, first = [], start_ts
+    for i, time in enumerate(t.tolist()):
+        if start_ts is not None and time < start_ts:
+            continue
+        first = time if first is None else first
+        if max_duration is not None and time >= first + max_duration:
+            break
+        if not found or len(found[-1]) == n_events:
+            found.append([])
+        found[-1].append((time, i & 0xFFFF))
+    return [(k, held[0][0], held[-1][0] + 1, held) for k, held in enumerate(found)]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_slices_by_count_equal_a_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    t = np.cumsum(rng.integers(0, 4, int(rng.integers(1, 400)))) + int(rng.choice([0, 123_456_789]))
+    n_events = int(rng.choice([1, 2, 7, 50, 1000]))
+    start_ts = [None, 0, int(t[0]), int(rng.choice(t)), int(t[-1]), int(t[-1]) + 1][seed % 6]
+    max_duration = [None, 1, 100, 10**10][seed % 4]
+    cuts = np.sort(rng.integers(0, t.size + 1, int(rng.integers(0, 12))))  # also at the ends, and empty batches
+    found = as_rows(slices_by_count(batches_of(t, cuts), n_events, start_ts, max_duration))
+    assert found == counted_by_plain_loop(t, n_events, start_ts, max_duration)
+
+
+def test_slice_by_count_goes_out_with_its_last_event():
+    def recording():
+        yield batch(3)
+        yield batch(3, 4)
+        pytest.fail("waited for more")
+
+    piece = next(slices_by_count(recording(), 2))
+    assert (piece.start_us, piece.end_us) == (3, 4)
+
+
+def test_slices_by_count_stop_reading_once_the_duration_is_over():
+    def recording():
+        yield batch(100)
+        yield batch(109, 110)
+        pytest.fail("read on")
+
+    assert as_rows(slices_by_count(recording(), 5, max_duration=10)) == [(0, 100, 110, [(100, 0), (109, 0)])]
+
+
+def test_late_events_count_where_they_come_and_time_does_not_run_back():
+    found = as_rows(slices_by_count([batch(5, 9), batch(2, 3), batch(4)], 2))
+    assert found == [(0, 5, 10, [(5, 0), (9, 1)]), (1, 2, 10, [(2, 0), (3, 1)]), (2, 4, 10, [(4, 0)])]
+
+
+@pytest.mark.parametrize("batches", [[], [Events.empty()], [Events.empty(), Events.empty()]])
+@pytest.mark.parametrize("start_ts", [None, 0])
+def test_no_slice_by_count_without_events(batches, start_ts):
+    assert list(slices_by_count(batches, 10, start_ts, 5)) == []

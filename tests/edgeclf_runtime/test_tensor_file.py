@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, InputFileError
+from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, InputFileError, UsageError
 from edgeclf_runtime.tensor_file import TensorAttributes, TensorFile, write_tensor_file
 
 MADE = TensorAttributes("histo", 10_000, (32, 24), 120_000, {"max_incr_per_pixel": 2.5, "downsampling_factor": 1})
@@ -197,9 +202,163 @@ def test_attribute_that_cannot_be(foreign, attributes):
         TensorFile(foreign(**attributes))
 
 
-def test_frames_of_a_number_of_events(foreign):
-    with pytest.raises(InputFileError, match=r"fixed number of events \(mode 'n_events'\)"):
-        TensorFile(foreign(mode="n_events"))
+@pytest.mark.parametrize("mode", ["mixed", 3, np.array([1, 2])])
+def test_a_mode_that_is_not_known(foreign, mode):
+    with pytest.raises(InputFileError, match=r"end by the mode .*, and edgeclf knows delta_t and n_events"):
+        TensorFile(foreign(mode=mode))
+
+
+# Frames of a number of events.
+
+BY_COUNT = replace(MADE, mode="n_events", n_events=500, start_ts=7)
+
+
+def test_frames_of_a_number_of_events(tmp_path):
+    path = tmp_path / "a.h5"
+    ends = [10, 20, 20]
+    assert write_tensor_file(path, frames_of(3), BY_COUNT, ends) == 3
+    with TensorFile(path) as file:
+        assert file.attributes == BY_COUNT
+        assert (file.frame_ends().tolist(), file.frame_ends().dtype) == ([11, 21, 21], np.int64)
+        np.testing.assert_array_equal(file.read(0, 3), frames_of(3))
+    with h5py.File(path) as file:
+        assert sorted(file) == ["data", "last_timestamps"]
+        assert file["last_timestamps"][:].tolist() == ends
+        assert (file["data"].attrs["mode"], file["data"].attrs["n_events"]) == ("n_events", 500)
+
+
+def test_ends_of_frames_of_one_duration(written):
+    with TensorFile(written) as file:
+        assert file.frame_ends().tolist() == [120_000 + 10_000 * (k + 1) for k in range(40)]
+        assert file.frame_ends().dtype == np.int64
+
+
+@pytest.mark.parametrize(("made", "ends"), [(BY_COUNT, []), (BY_COUNT, [1, 2]), (MADE, [10, 20, 30])])
+def test_last_timestamps_that_are_not_the_frames(tmp_path, made, ends):
+    with pytest.raises(ValueError, match=rf"{len(ends)} last time-stamps for 3 frames"):
+        write_tensor_file(tmp_path / "a.h5", frames_of(3), made, ends)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def counted(foreign):
+    """Writes a foreign file of 3 frames by number of events, its last_timestamps as given; None leaves them out."""
+
+    def write(times, **attributes):
+        path = foreign(**({"mode": b"n_events", "n_events": 500} | attributes))
+        with h5py.File(path, "a") as file:
+            if times is not None:
+                file["last_timestamps"] = times
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("delta_t", [None, 0, 50_000])
+def test_metavisions_own_file_of_a_number_of_events(counted, delta_t):
+    with TensorFile(counted(np.array([3, 5, 9], np.uint32), delta_t=delta_t)) as file:
+        made = TensorAttributes("histo", delta_t or 0, (32, 24), 0, {}, mode="n_events", n_events=500)
+        assert file.attributes == made
+        assert file.frame_ends().tolist() == [4, 6, 10]
+
+
+@pytest.mark.parametrize(
+    "times", [None, np.arange(2), np.arange(4), np.zeros((3, 1), int), np.array([1.0, 2.0, 3.0]), h5py.Empty("i8")]
+)
+def test_last_timestamps_that_are_missing(counted, times):
+    with pytest.raises(InputFileError, match=r"foreign\.h5: .* no data set 'last_timestamps' of 3 whole numbers"):
+        TensorFile(counted(times))
+
+
+@pytest.mark.parametrize("times", [[5, 4, 6], [-1, 4, 6], np.array([1, 2, 2**64 - 1], np.uint64)])
+def test_last_timestamps_that_run_backwards(counted, times):
+    with pytest.raises(InputFileError, match=r"foreign\.h5: .*run backwards, so the file is damaged"):
+        TensorFile(counted(times))
+
+
+@pytest.mark.parametrize(
+    ("n_events", "says"), [(None, "attributes n_events are missing"), (0, "n_events is 0"), ("many", "cannot be read")]
+)
+def test_numbers_of_events_that_cannot_be(counted, n_events, says):
+    with pytest.raises(InputFileError, match=says):
+        TensorFile(counted([1, 2, 3], n_events=n_events))
+
+
+@pytest.mark.parametrize(
+    ("made", "takes", "says"),
+    [
+        (MADE, {}, None),
+        (BY_COUNT, {"mode": "n_events", "n_events": 500}, None),
+        (BY_COUNT, {"mode": "n_events", "n_events": 500, "delta_t": 1}, None),  # its frames last as long as they last
+        (BY_COUNT, {}, "its frames end by n_events, the model's delta_t"),
+        (MADE, {"mode": "n_events", "n_events": 500}, "its frames end by delta_t, the model's n_events"),
+        (BY_COUNT, {"mode": "n_events", "n_events": 400}, "its frames hold, in events, 500, the model's 400"),
+        (MADE, {"delta_t": 1}, "its frames last, in µs, 10000, the model's 1"),
+    ],
+)
+def test_whether_frames_are_made_as_a_model_takes_them(made, takes, says):
+    arguments = {"preprocess": "histo", "preprocess_kwargs": MADE.preprocess_kwargs, "delta_t": 10_000} | takes
+    if says is None:
+        made.check_made_by(Path("a.h5"), **arguments)
+    else:
+        with pytest.raises(UsageError, match=f"a.h5 does not fit the model: {says}; make the file again"):
+            made.check_made_by(Path("a.h5"), **arguments)
+
+
+# What a file was made of.
+
+
+def test_provenance(tmp_path):
+    frames_gone_by = []
+
+    def frames():
+        for frame in frames_of(3):
+            frames_gone_by.append(0)
+            yield frame
+
+    write_tensor_file(tmp_path / "a.h5", frames(), MADE, provenance=lambda: {"ä": [1.5, None, len(frames_gone_by)]})
+    with TensorFile(tmp_path / "a.h5") as file:
+        assert file.provenance == {"ä": [1.5, None, 3]}
+        assert file.attributes == MADE, "it is no argument of the preprocessing"
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert json.loads(file["data"].attrs["edgeclf"]) == {"ä": [1.5, None, 3]}
+
+
+def test_provenance_of_a_file_that_does_not_say(written):
+    with TensorFile(written) as file:
+        assert file.provenance == {}
+
+
+def test_provenance_that_cannot_be_read(foreign):
+    with pytest.raises(InputFileError, match="what the tensor file says of itself cannot be read"):
+        TensorFile(foreign(edgeclf="{"))
+
+
+_FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.tensor_file import TensorAttributes, write_tensor_file
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+frames = np.random.default_rng(0).random((100, 2, 50, 50), np.float32)
+try:
+    write_tensor_file(sys.argv[1], frames, TensorAttributes("histo", 10_000, (50, 50)))
+except EdgeclfError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_nothing_and_is_said(tmp_path):
+    # The limit on the size of a file makes the same calls fail as a full disk does, which crashes HDF5 by itself.
+    command = [sys.executable, "-c", _FULL_DISK, str(tmp_path / "a.h5")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (
+        ran.stdout
+        == f"{tmp_path / 'a.h5'}: it could not be written to its end (File too large); make room, and start again.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 # Files that are none.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +11,11 @@ import numpy as np
 from edgeclf.data.conversion import FrameRecipe, convert_events
 from edgeclf.data.dataset import Split, check_no_others
 from edgeclf.data.labels import LabelEvents, write_box_labels, write_label_map
+from edgeclf.data.leftovers import remove_leftovers
 from edgeclf.data.raw_writer import write_recording
 from edgeclf.data.synth.recording import GESTURES, GestureRecording, simulate_recording
+from edgeclf.data.workers import run_jobs
+from edgeclf_runtime.errors import EdgeclfError
 
 SENSOR_SIZE = (320, 320)
 """Width and height of a GenX320."""
@@ -46,6 +47,14 @@ class _Job:
     def tensor_file(self) -> Path:
         return self.out / self.split / f"{self.name}.h5"
 
+    @property
+    def raw_file(self) -> Path:
+        return self.out / "raw" / self.split / f"{self.name}.raw"
+
+    @property
+    def label_file(self) -> Path:
+        return self.tensor_file.with_name(f"{self.name}_bbox.npy")
+
 
 def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, workers: int) -> Iterator[str]:
     """Makes the data set, several recordings at a time; yields each recording's name when its files are there.
@@ -59,7 +68,9 @@ def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, wor
 
     Raises:
         UsageError: Where frames cannot be made so, or the folder holds another data set.
+        EdgeclfError: Where some could not be written, after all the others.
     """
+    recipe.check(SENSOR_SIZE)
     counts: dict[Split, int] = {"train": sizes.train, "val": sizes.val, "test": sizes.test}
     splits = [split for split, count in counts.items() for _ in range(count)]
     seeds = np.random.SeedSequence(seed).spawn(len(splits))
@@ -69,20 +80,25 @@ def synthesise(out: Path, sizes: SplitSizes, recipe: FrameRecipe, seed: int, wor
     ]
     check_no_others(out, {job.tensor_file for job in jobs})
     write_label_map(out, GESTURES)
-    # A fresh interpreter for each worker: forking one that has started torch's threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_make, jobs)
+    remove_leftovers(path for job in jobs for path in (job.raw_file, job.tensor_file, job.label_file))
+    errors = []
+    for made in run_jobs(_make, jobs, workers):
+        if isinstance(made, EdgeclfError):
+            errors.append(made)
+        else:
+            yield made
+    if errors:
+        raise EdgeclfError("\n".join(dict.fromkeys(map(str, errors))))
 
 
 def _make(job: _Job) -> str:
     recording = simulate_recording(job.seed)
-    write_recording(job.out / "raw" / job.split / f"{job.name}.raw", [recording.events], SENSOR_SIZE)
-    path = job.tensor_file
+    write_recording(job.raw_file, [recording.events], SENSOR_SIZE)
     frames = convert_events(
-        [recording.events], SENSOR_SIZE, path, job.recipe, start_ts=0, max_duration=recording.duration_us
+        [recording.events], SENSOR_SIZE, job.tensor_file, job.recipe, start_ts=0, max_duration=recording.duration_us
     )
     labels = labels_of(recording, frames, job.recipe.delta_t)
-    write_box_labels(path.with_name(f"{job.name}_bbox.npy"), labels, job.recipe.frame_size or SENSOR_SIZE)
+    write_box_labels(job.label_file, labels, job.recipe.frame_size or SENSOR_SIZE)
     return job.name
 
 
