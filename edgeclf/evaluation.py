@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgeclf.data.sequential import Batch
+from edgeclf.data.labels import recording_name
+from edgeclf.data.sequential import Batch, VideoInfo
 from edgeclf.models import Classifier, State, mask_state
+from edgeclf.models.feed_forward import FeedForwardClassifier
 from edgeclf.utils_metrics import RecordingResult
 
 
@@ -23,11 +25,15 @@ class RecordingLogits:
         name: The recording's name.
         labels: int64 `[N]`, -1 where a frame is left out.
         logits: float32 `[N, K]`.
+        path: The recording's file; empty where nobody said.
+        end_us: First µs after each frame, in the recording's own time, int64 `[N]`; None where nobody said.
     """
 
     name: str
     labels: Tensor
     logits: Tensor
+    path: str = ""
+    end_us: Tensor | None = None
 
     def result(self) -> RecordingResult:
         """Returns what the KPIs are computed of."""
@@ -38,25 +44,31 @@ class LogitsCollector:
     """Puts the logits of sequential batches together again, a recording at a time."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        self._parts: dict[str, list[tuple[VideoInfo, Tensor, Tensor]]] = defaultdict(list)
 
     def add(self, batch: Batch, logits: Tensor) -> None:
         """Takes the logits `[T, B, K]` of a batch; what only fills it up is left out."""
         logits, labels = logits.detach().float().cpu(), batch["labels"].cpu()
         for row, info in enumerate(batch["video_infos"]):
             if info.path:
-                self._parts[info.path].append((labels[: info.frames, row], logits[: info.frames, row]))
+                self._parts[info.path].append((info, labels[: info.frames, row], logits[: info.frames, row]))
 
     def recordings(self) -> list[RecordingLogits]:
-        """Returns the recordings, sorted by name."""
-        return [
-            RecordingLogits(
-                Path(path).stem,
-                torch.cat([labels for labels, _ in parts]),
-                torch.cat([logits for _, logits in parts]),
-            )
-            for path, parts in sorted(self._parts.items())
-        ]
+        """Returns the recordings, sorted by path."""
+        return [_joined(path, parts) for path, parts in sorted(self._parts.items())]
+
+
+def _joined(path: str, parts: list[tuple[VideoInfo, Tensor, Tensor]]) -> RecordingLogits:
+    infos, labels, logits = zip(*parts, strict=True)
+    ends = [end for info in infos for end in info.ends_us]
+    known = len(ends) == sum(info.frames for info in infos)
+    return RecordingLogits(
+        recording_name(Path(path)),
+        torch.cat(labels),
+        torch.cat(logits),
+        path,
+        torch.tensor(ends, dtype=torch.int64) if known else None,
+    )
 
 
 def evaluate(model: Classifier, batches: Iterable[Batch]) -> list[RecordingLogits]:
@@ -76,9 +88,11 @@ def evaluate(model: Classifier, batches: Iterable[Batch]) -> list[RecordingLogit
 
 
 def unroll_batch(model: Classifier, batch: Batch, memory: State | None) -> tuple[Tensor, State]:
-    """Runs a classifier over one batch of consecutive frames.
+    """Runs a classifier over one batch, of consecutive frames or of windows.
 
-    Rows that only fill the batch up stay out of the network, whose batch normalisation would learn from them.
+    Rows that only fill the batch up stay out of the network, whose batch normalisation would learn from them; a batch
+    of nothing else does not reach it. Where only the last frames of the rows have labels (windows), the frames before
+    them become memory, and a feed-forward network does not run on them.
 
     Args:
         model: In whatever mode it shall run.
@@ -86,15 +100,27 @@ def unroll_batch(model: Classifier, batch: Batch, memory: State | None) -> tuple
         memory: The state after the batch before; None before the first one.
 
     Returns:
-        Logits `[T, B, K]` and the state after the batch, both zero in rows that only fill it up.
+        Logits `[T, B, K]` for the T frames that `labels` has, and the state after the batch; both zero in rows that
+        only fill it up.
     """
-    x = batch["inputs"]
+    x, steps = batch["inputs"], batch["labels"].shape[0]
     if memory is None:
         memory = model.initial_state(x.shape[1], x.shape[-2], x.shape[-1])
     state = mask_state(memory, batch["mask_keep_memory"])
     rows = [row for row, info in enumerate(batch["video_infos"]) if info.path]
-    logits, state = model.unroll(x[:, rows], {name: value[rows] for name, value in state.items()})
-    return _spread(logits, 1, rows, x.shape[1]), {n: _spread(v, 0, rows, x.shape[1]) for n, v in state.items()}
+    if not rows:
+        return x.new_zeros(steps, x.shape[1], model.num_classes), {n: torch.zeros_like(v) for n, v in state.items()}
+    if len(rows) < x.shape[1]:
+        x, state = x[:, rows], {name: value[rows] for name, value in state.items()}
+    if isinstance(model, FeedForwardClassifier):
+        before = len(x) - steps
+        state = model.remember(x[:before], state) if before else state
+        logits, state = model.unroll(x[before:], state)
+    else:
+        logits, state = model.unroll(x, state)
+        logits = logits[-steps:]
+    batch_size = len(batch["video_infos"])
+    return _spread(logits, 1, rows, batch_size), {n: _spread(v, 0, rows, batch_size) for n, v in state.items()}
 
 
 def _spread(value: Tensor, axis: int, rows: list[int], batch: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""Label files of Metavision's layout, and the label of every frame."""
+"""Label files and label maps of Metavision's layout."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ from edgeclf_runtime.files import written_whole
 LABEL_MAP_FILE = "label_map_dictionary.json"
 IGNORED = -1
 """The label of a frame that is left out of the loss and of every KPI; as a label id it says the same."""
-_UNKNOWN = -2
+IGNORE_ID = 255
+"""The label id that says so in the label maps of Metavision's checkpoints."""
+UNKNOWN = -2
+"""What `class_lookup` holds for a label id that the label map does not have."""
 _LARGEST_ID = 65_535
 
 # Prophesee's EventBbox; of it, `ts` and `class_id` matter for classification.
@@ -34,6 +37,7 @@ BOX_DTYPE = np.dtype(
         ("class_confidence", "<f4"),
     ]
 )
+_BOX_COLUMNS = BOX_DTYPE.names or ()
 
 
 @dataclass(frozen=True)
@@ -45,22 +49,32 @@ class LabelEvents:
 
 
 def label_file_of(recording: Path) -> Path:
-    """Returns the label file that stands beside a recording's `.h5`.
+    """Returns the label file that stands beside a recording (`NAME.h5` or `NAME_td.dat`).
 
     Raises:
         InputFileError: Where there is none.
     """
-    for name in (f"{recording.stem}_bbox.npy", f"{recording.stem}_labels.npz"):
-        if (path := recording.with_name(name)).is_file():
+    name = recording_name(recording)
+    names = [f"{name}_bbox.npy", f"{name}_labels.npz"]
+    for candidate in [*names, f"{recording.stem}_bbox.npy"]:  # NAME_td_bbox.npy: so some tools call it
+        if (path := recording.with_name(candidate)).is_file():
             return path
     raise InputFileError(
-        f"{recording}: there is no label file beside it; a data set needs {recording.stem}_bbox.npy or "
-        f"{recording.stem}_labels.npz for each recording."
+        f"{recording}: there is no label file beside it; a data set needs {' or '.join(names)} for each recording."
     )
 
 
-def read_labels(path: Path) -> LabelEvents:
+def recording_name(path: Path) -> str:
+    """Returns the NAME of a recording's file, `NAME.h5` or `NAME_td.dat`."""
+    return path.stem.removesuffix("_td") if path.suffix == ".dat" else path.stem
+
+
+def read_labels(path: Path, label_map: Mapping[int, str] | None = None) -> LabelEvents:
     """Reads a `_bbox.npy` (structured, with `ts` or `t`, and `class_id`) or a `_labels.npz` (`ts`, `labels`).
+
+    Args:
+        path: The file.
+        label_map: The data set's; see `read_boxes`.
 
     Returns:
         The labels in time order.
@@ -68,34 +82,56 @@ def read_labels(path: Path) -> LabelEvents:
     Raises:
         InputFileError: Where the file is neither.
     """
+    boxes = read_boxes(path, () if label_map is None else label_map)
+    return LabelEvents(boxes["ts"].view(np.int64), boxes["class_id"].view(np.int32).astype(np.int64))
+
+
+def read_boxes(path: Path, known_ids: Container[int] = ()) -> NDArray[np.void]:
+    """Reads a label file as boxes of `BOX_DTYPE`, in time order; what the file does not state is zero.
+
+    Args:
+        path: The file.
+        known_ids: The data set's label ids. Where 255 is none of them, it becomes -1 in a `_labels.npz`: "leave this
+            frame out", as in the label maps of Metavision's checkpoints.
+
+    Raises:
+        InputFileError: Where the file is neither a `_bbox.npy` nor a `_labels.npz`.
+    """
     try:
         with path.open("rb") as file:  # NumPy leaves one that it opened itself open where it fails
             content = np.load(file)
             if isinstance(content, np.lib.npyio.NpzFile):
-                t, class_id = content["ts"], content["labels"]
+                columns = {"ts": content["ts"], "class_id": content["labels"]}
             else:
-                t = content["t"] if "t" in (content.dtype.names or ()) else content["ts"]
-                class_id = content["class_id"]
-        _check_columns(t, class_id)
+                columns = {name: content[name] for name in content.dtype.names or () if name in _BOX_COLUMNS}
+                if "t" in (content.dtype.names or ()):
+                    columns["ts"] = content["t"]
+        t, class_id = _whole(columns.pop("ts"), 62), _whole(columns.pop("class_id"), 31)
+        if t.ndim != 1 or t.shape != class_id.shape:
+            raise ValueError("times and labels are not two columns of one length")
+        if path.suffix == ".npz" and IGNORE_ID not in known_ids:
+            class_id = np.where(class_id == IGNORE_ID, IGNORED, class_id)
+        boxes = np.zeros(t.size, BOX_DTYPE)
+        boxes["ts"], boxes["class_id"] = t.view(np.uint64), class_id.astype(np.int32).view(np.uint32)
+        with np.errstate(invalid="ignore", over="ignore"):  # of a box only its time and its class are used
+            for name, values in columns.items():
+                boxes[name] = values
     except Exception as error:  # of a damaged file NumPy may raise anything, tokenize.TokenError and zlib.error too
         raise InputFileError(
             f"{path}: this label file cannot be read; it must be a structured array with ts and class_id (_bbox.npy), "
-            "or hold the arrays ts and labels (_labels.npz)."
+            "or hold the arrays ts and labels (_labels.npz), of whole numbers."
         ) from error
-    if class_id.dtype == np.uint32:
-        class_id = class_id.view(np.int32)  # EventBbox has no negative numbers, and -1 means "leave this frame out"
-    order = np.argsort(t, kind="stable")
-    return LabelEvents(t[order].astype(np.int64), class_id[order].astype(np.int64))
+    return boxes[np.argsort(boxes["ts"].view(np.int64), kind="stable")]
 
 
-def _check_columns(t: NDArray[Any], class_id: NDArray[Any]) -> None:
-    """Raises a `ValueError` unless these are two columns of as many whole numbers."""
-    if t.ndim != 1 or t.shape != class_id.shape:
-        raise ValueError("times and labels are not two columns of one length")
-    for values in (t, class_id):
-        whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))
-        if not whole or not np.isfinite(values).all():
-            raise ValueError("times and labels are not whole numbers")
+def _whole(values: NDArray[Any], bits: int) -> NDArray[np.int64]:
+    """Returns whole numbers of so many bits and a sign; raises a `ValueError` where these are something else."""
+    if values.dtype == np.uint32:
+        values = values.view(np.int32)  # EventBbox has no negative numbers, and -1 means "leave this frame out"
+    whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values == np.floor(values)).all()))
+    if not whole or (values.size and not -(2.0**bits) < values.min() <= values.max() < 2.0**bits):
+        raise ValueError(f"these are not whole numbers of {bits} bits")
+    return values.astype(np.int64)
 
 
 def write_box_labels(path: Path, labels: LabelEvents, frame_size: tuple[int, int]) -> None:
@@ -167,7 +203,7 @@ def class_lookup(label_map: Mapping[int, str], outputs: Sequence[str], source: s
     Raises:
         UsageError: Where the model and the data set share no class.
     """
-    table = np.full(max(label_map, default=-1) + 1, _UNKNOWN, np.int64)
+    table = np.full(max(label_map, default=-1) + 1, UNKNOWN, np.int64)
     for label_id, name in label_map.items():
         table[label_id] = outputs.index(name) if name in outputs else IGNORED
     classes = class_names(label_map)
@@ -177,49 +213,3 @@ def class_lookup(label_map: Mapping[int, str], outputs: Sequence[str], source: s
             "data set that the model was made for, or train a model on this one."
         )
     return table
-
-
-def frame_labels(
-    labels: LabelEvents,
-    lookup: NDArray[np.int64],
-    frames: int,
-    delta_t: int,
-    start_ts: int = 0,
-    label_delta_t: int | None = None,
-    background: int = 0,
-) -> NDArray[np.int64]:
-    """Returns the output that is right for each frame, `[frames]`; -1 where the frame is left out.
-
-    A frame's label is the last one given within its time slice; a frame without one is background. Where
-    `label_delta_t` is given, only frames whose slice holds a multiple of it are labelled at all. The label id -1
-    leaves a frame out as well.
-
-    Args:
-        labels: The recording's labels.
-        lookup: Output of each label id, see `class_lookup`.
-        frames: Number of frames.
-        delta_t: Duration of a frame in µs.
-        start_ts: Start of frame 0 in µs.
-        label_delta_t: Interval of labelling in µs.
-        background: The output that stands for background; -1 for a model without one.
-
-    Raises:
-        UsageError: Where a label id is not in the label map.
-    """
-    found = np.unique(labels.class_id)
-    known = [IGNORED, *np.flatnonzero(lookup != _UNKNOWN)]
-    if unknown := sorted(set(found.tolist()) - set(known)):
-        raise UsageError(
-            f"The label ids {', '.join(map(str, unknown))} are not in {LABEL_MAP_FILE}; add them to it, or correct "
-            "the labels."
-        )
-    outputs = np.append(lookup, IGNORED)  # where the label id -1 finds it
-    result = np.full(frames, background, np.int64)
-    frame = (labels.t - start_ts) // delta_t
-    inside = (frame >= 0) & (frame < frames)
-    result[frame[inside]] = outputs[labels.class_id[inside]]  # in time order, so the last one stays
-    if label_delta_t is not None:
-        starts = start_ts + delta_t * np.arange(frames)
-        holds_a_multiple = -(-starts // label_delta_t) * label_delta_t < starts + delta_t
-        result[~holds_a_multiple] = IGNORED
-    return result

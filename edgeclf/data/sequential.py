@@ -1,38 +1,42 @@
-"""Sequential loading: a recording's frames in consecutive batches, so that memory can be carried on."""
+"""Loading the batches of a plan: a recording's frames in consecutive batches, or windows of frames."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset
 
-from edgeclf.data.augmentation import shifted
+from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.dataset import LabelledRecording
+from edgeclf.data.frame_store import OpenStores
 from edgeclf.data.labels import IGNORED
+from edgeclf.data.plan import Piece, Pieces, SequentialPlan, WindowPlan
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.preprocessing import area_resize
-from edgeclf_runtime.tensor_file import TensorFile
+
+_MOST_OPEN_FILES = 256
 
 
 class VideoInfo(NamedTuple):
     """Where the frames of one row of a batch come from.
 
     Attributes:
-        path: The tensor file; empty for a row that only fills the batch up.
-        start_frame: Number of the first frame in it.
-        frames: How many of the row's frames are the recording's; those after it are zeros.
+        path: The recording's file; empty for a row that only fills the batch up.
+        start_frame: Number in it of the first frame for which there is a label in the batch.
+        frames: How many of those frames are the recording's; the row's frames after them are zeros.
         batch_start_us: Time of the first frame's start, in the recording's own time.
+        ends_us: First µs after each of them, in the recording's own time.
     """
 
     path: str
     start_frame: int
     frames: int
     batch_start_us: int
+    ends_us: tuple[int, ...] = ()
 
 
 class Batch(TypedDict):
@@ -40,6 +44,9 @@ class Batch(TypedDict):
 
     `inputs` float32 `[T, B, C, H, W]`; `labels` int64 `[T, B]`, -1 where a frame is left out; `mask_keep_memory`
     float32 `[B, 1, 1, 1]`, 0 where a recording starts; `frame_is_labeled` bool `[T, B]`; `video_infos`, B of them.
+
+    In a batch of windows there is one label for each, that of its last frame: `labels` and `frame_is_labeled` are
+    `[1, B]`.
     """
 
     inputs: Tensor
@@ -49,21 +56,108 @@ class Batch(TypedDict):
     video_infos: list[VideoInfo]
 
 
-class SequentialDataset(IterableDataset[Batch]):
-    """Batches of B recordings side by side, `num_tbins` frames of each at a time.
+class RecordingDataset(Dataset[Batch]):
+    """Batches of recordings: what a plan says is in a batch goes in, the batch comes out.
 
-    A row goes through its recording to the end, then takes the next one that no row has taken. The last frames of a
-    recording, and rows for which no recording is left, are filled up with zeros that are not labelled, so that every
-    frame is seen exactly once.
+    As a map-style data set it goes into a `DataLoader` with `sampler=plan, batch_size=None`, where any number of
+    processes may load. Iterating over it gives the plan's batches without one.
+
+    Args:
+        recordings: What to load.
+        frame_shape: Channels, rows and columns of the frames; stored ones that are larger are shrunk by area.
+        plan: The plan of an epoch.
+        steps: Frames of a row.
+        one_label: Whether a row has one label, that of its last frame, and missing frames come first; else each frame
+            has one, and missing frames come last.
+
+    Raises:
+        InputFileError: Where a recording's frames have other channels or are smaller.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[LabelledRecording],
+        frame_shape: tuple[int, int, int],
+        plan: SequentialPlan | WindowPlan,
+        steps: int,
+        one_label: bool,
+    ) -> None:
+        self.recordings = list(recordings)
+        self.frame_shape = frame_shape
+        self.plan = plan
+        for recording in self.recordings:
+            _check_shape(recording, frame_shape)
+        self._steps = steps
+        self._one_label = one_label
+        capacity = min(2 * plan.batch_size, _MOST_OPEN_FILES)
+        self._stores = OpenStores([recording.open for recording in self.recordings], max(capacity, 1))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the recordings, where they are shuffled."""
+        self.plan.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Returns the number of batches of an epoch."""
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields the batches of one epoch."""
+        for pieces in self.plan:
+            yield self[pieces]
+
+    def __getitem__(self, pieces: Pieces) -> Batch:
+        """Returns the batch that these pieces make, a row each.
+
+        Raises:
+            DamagedInputError: Where a file cannot be read there.
+        """
+        rows, labelled = len(pieces), 1 if self._one_label else self._steps
+        inputs = torch.zeros(self._steps, rows, *self.frame_shape)
+        labels = torch.full((labelled, rows), IGNORED)
+        infos = [VideoInfo("", 0, 0, 0)] * rows
+        for row, piece in enumerate(pieces):
+            if piece is None:
+                continue
+            recording = self.recordings[piece.recording]
+            frames = self._frames(piece)
+            first = self._steps - len(frames) if self._one_label else 0
+            inputs[first : first + len(frames), row] = frames
+            stop = piece.start + piece.frames
+            start = stop - 1 if self._one_label else piece.start
+            labels[: stop - start, row] = torch.from_numpy(recording.labels[start:stop])
+            ends = tuple(recording.ends_us[start:stop].tolist())
+            infos[row] = VideoInfo(str(recording.path), start, stop - start, recording.start_us(start), ends)
+        keep = torch.tensor([float(piece is not None and piece.keep_memory) for piece in pieces])
+        return {
+            "inputs": inputs,
+            "labels": labels,
+            "mask_keep_memory": keep.view(-1, 1, 1, 1),
+            "frame_is_labeled": labels != IGNORED,
+            "video_infos": infos,
+        }
+
+    def _frames(self, piece: Piece) -> Tensor:
+        stored = self._stores[piece.recording].read(max(piece.start, 0), piece.start + piece.frames)
+        frames = torch.from_numpy(np.ascontiguousarray(area_resize(stored, *self.frame_shape[1:])))
+        return frames if piece.transformation is None else piece.transformation.apply(frames)
+
+
+class SequentialDataset(RecordingDataset):
+    """Batches of B recordings side by side, `num_tbins` frames of each at a time; see `SequentialPlan`.
+
+    The last frames of a recording, and rows for which no recording is left, are filled up with zeros that are not
+    labelled, so that every frame is seen exactly once.
 
     Args:
         recordings: What to load.
         frame_shape: Channels, rows and columns of the frames; stored ones that are larger are shrunk by area.
         batch_size: Recordings side by side.
         num_tbins: Frames of each in one batch.
-        shuffle_seed: Order of the recordings, another every epoch; None: as given, and nothing is augmented.
-        random_shift: All frames of a recording are moved by up to so many pixels in each direction, in every epoch
-            by others.
+        shuffle_seed: Of the order of the recordings, another every epoch; None: as given, and nothing is augmented.
+        max_consecutive_batch: Batches after which a recording's memory starts anew; None: it never does.
+        augmentation: How recordings are changed, all frames of one alike, in every epoch in another way.
+        rank: Number of this process.
+        world_size: Number of processes.
 
     Raises:
         InputFileError: Where a recording's frames have other channels or are smaller.
@@ -76,80 +170,51 @@ class SequentialDataset(IterableDataset[Batch]):
         batch_size: int,
         num_tbins: int,
         shuffle_seed: int | None = None,
-        random_shift: int = 0,
+        max_consecutive_batch: int | None = None,
+        augmentation: Augmentation | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        self.recordings = list(recordings)
-        self.frame_shape = frame_shape
-        for recording in self.recordings:
-            _check_shape(recording, frame_shape)
-        self.batch_size = min(batch_size, len(self.recordings))
-        self.num_tbins = num_tbins
-        self.shuffle_seed = shuffle_seed
-        self.random_shift = random_shift
-        self._epoch = 0
+        lengths = list(map(len, recordings))
+        plan = SequentialPlan(
+            lengths, batch_size, num_tbins, shuffle_seed, max_consecutive_batch, augmentation, rank, world_size
+        )
+        super().__init__(recordings, frame_shape, plan, num_tbins, one_label=False)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the recordings, where they are shuffled."""
-        self._epoch = epoch
 
-    def __len__(self) -> int:
-        """Returns the number of batches of this epoch."""
-        # The next recording goes to the row that is free first; of several, to the first of them.
-        rows = [(0, row) for row in range(self.batch_size)]
-        for recording, _ in self._plan():
-            batches, row = rows[0]
-            heapq.heapreplace(rows, (batches - (-len(recording) // self.num_tbins), row))
-        return max(batches for batches, _ in rows)
+class WindowDataset(RecordingDataset):
+    """Batches of B labelled frames of any recordings, each with the frames before it; see `WindowPlan`.
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Yields the batches of one epoch."""
-        waiting = iter(self._plan())
-        rows = [self._chunks(*planned) for _, planned in zip(range(self.batch_size), waiting, strict=False)]
-        while True:
-            parts: list[tuple[VideoInfo, Tensor, Tensor] | None] = []
-            for i, row in enumerate(rows):
-                part = next(row, None)
-                while part is None and (planned := next(waiting, None)) is not None:
-                    rows[i] = self._chunks(*planned)
-                    part = next(rows[i], None)
-                parts.append(part)
-            present = [part for part in parts if part is not None]
-            if not present:
-                return
-            nothing = (
-                VideoInfo("", 0, 0, 0),
-                torch.zeros_like(present[0][1]),
-                torch.full_like(present[0][2], IGNORED),
-            )
-            yield _collate([part or nothing for part in parts])
+    `inputs` is `[frames, B, C, H, W]`, the oldest first, zeros before a recording's first frame.
 
-    def _plan(self) -> list[tuple[LabelledRecording, tuple[int, int]]]:
-        """Returns the recordings in the epoch's order, each with how far it is moved down and to the right."""
-        if self.shuffle_seed is None:
-            return [(recording, (0, 0)) for recording in self.recordings]
-        rng = np.random.default_rng((self.shuffle_seed, self._epoch))
-        order = rng.permutation(len(self.recordings))
-        shifts = rng.integers(-self.random_shift, self.random_shift, size=(len(order), 2), endpoint=True).tolist()
-        return [(self.recordings[i], (rows, columns)) for i, (rows, columns) in zip(order, shifts, strict=True)]
+    Args:
+        recordings: What to load.
+        frame_shape: Channels, rows and columns of the frames; stored ones that are larger are shrunk by area.
+        batch_size: Windows side by side.
+        frames: Frames of a window.
+        seed: Of the order of the windows, another every epoch.
+        augmentation: How windows are changed, each in another way.
+        rank: Number of this process.
+        world_size: Number of processes.
 
-    def _chunks(
-        self, recording: LabelledRecording, shift: tuple[int, int]
-    ) -> Iterator[tuple[VideoInfo, Tensor, Tensor]]:
-        """Yields a recording in pieces of `num_tbins` frames, the last one filled up."""
-        made = recording.attributes
-        with TensorFile(recording.path) as file:
-            for start in range(0, len(recording), self.num_tbins):
-                frames = area_resize(file.read(start, start + self.num_tbins), *self.frame_shape[1:])
-                if shift != (0, 0):
-                    frames = shifted(frames, *shift)
-                labels = recording.labels[start : start + self.num_tbins]
-                missing = self.num_tbins - len(frames)
-                info = VideoInfo(str(recording.path), start, len(frames), made.start_ts + start * made.delta_t)
-                yield (
-                    info,
-                    torch.from_numpy(np.pad(frames, ((0, missing), (0, 0), (0, 0), (0, 0)))),
-                    torch.from_numpy(np.pad(labels, (0, missing), constant_values=IGNORED)),
-                )
+    Raises:
+        InputFileError: Where a recording's frames have other channels or are smaller.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[LabelledRecording],
+        frame_shape: tuple[int, int, int],
+        batch_size: int,
+        frames: int = 1,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        labels = [recording.labels for recording in recordings]
+        plan = WindowPlan(labels, batch_size, frames, seed, augmentation, rank, world_size)
+        super().__init__(recordings, frame_shape, plan, frames, one_label=True)
 
 
 def _check_shape(recording: LabelledRecording, frame_shape: tuple[int, int, int]) -> None:
@@ -160,16 +225,3 @@ def _check_shape(recording: LabelledRecording, frame_shape: tuple[int, int, int]
             f"{frame_shape[0]} channels of {frame_shape[1]}×{frame_shape[2]} or larger are needed; make it again like "
             "the other recordings."
         )
-
-
-def _collate(parts: Sequence[tuple[VideoInfo, Tensor, Tensor]]) -> Batch:
-    infos, frames, labels = zip(*parts, strict=True)
-    stacked = torch.stack(labels, dim=1)
-    keep = torch.tensor([float(info.start_frame > 0) for info in infos])
-    return {
-        "inputs": torch.stack(frames, dim=1),
-        "labels": stacked,
-        "mask_keep_memory": keep.view(-1, 1, 1, 1),
-        "frame_is_labeled": stacked != IGNORED,
-        "video_infos": list(infos),
-    }

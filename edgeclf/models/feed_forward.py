@@ -46,15 +46,22 @@ class FeedForwardClassifier(Classifier):
     def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Runs over a sequence; see `Classifier.unroll`."""
         steps, batch = x.shape[:2]
-        if self.num_ev_reps == 1:
-            windows = x
-            after: State = {}
-        else:
-            past = state["history"].reshape(batch, self.num_ev_reps - 1, *x.shape[2:]).transpose(0, 1)
-            frames = torch.cat([past, x])
+        windows = x
+        if self.num_ev_reps > 1:
+            frames = self._with_history(x, state)
             windows = torch.cat([frames[k : k + steps] for k in range(self.num_ev_reps)], dim=2)
-            after = {"history": frames[steps:].transpose(0, 1).flatten(1, 2)}
-        return self.model(windows.flatten(0, 1)).unflatten(0, (steps, batch)), after
+        return self.model(windows.flatten(0, 1)).unflatten(0, (steps, batch)), self.remember(x, state)
+
+    def remember(self, x: Tensor, state: State) -> State:
+        """Returns the state after frames `[T, B, C, H, W]`, without running the network on them."""
+        if self.num_ev_reps == 1:
+            return {}
+        return {"history": self._with_history(x, state)[x.shape[0] :].transpose(0, 1).flatten(1, 2)}
+
+    def _with_history(self, x: Tensor, state: State) -> Tensor:
+        """Returns frames `[T, B, C, H, W]` after the last `num_ev_reps - 1` before them."""
+        past = state["history"].reshape(x.shape[1], self.num_ev_reps - 1, *x.shape[2:]).transpose(0, 1)
+        return torch.cat([past, x])
 
     def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Runs on one frame a stream; see `Classifier.step`."""

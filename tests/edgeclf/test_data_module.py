@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import shutil
 from argparse import Namespace
+from collections import defaultdict
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.labels import write_label_map
 from edgeclf.data.sequential import VideoInfo
-from edgeclf.data_module import ClassificationDataModule
+from edgeclf.data_module import ClassificationDataModule, NonSequentialDataModule, data_module_for
+from edgeclf.hyperparameters import HyperParameters
 from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError
 
 
@@ -56,6 +61,131 @@ def test_use_label_freq_counts_frames_at_the_interval_only(blobs: Path, hyper) -
     assert all((recording.labels >= 0).all() for recording in all_frames)
     for recording in some:
         assert np.flatnonzero(recording.labels >= 0).tolist() == list(range(0, len(recording), 4))
+
+
+def test_interpolation_reaches_the_labels(tmp_path: Path, hyper, add_recording) -> None:
+    add_recording(tmp_path / "test", "a", np.zeros((4, 2, 48, 48), np.float32), [0, None, None, 0])
+    write_label_map(tmp_path, ["left", "right"])
+    values = hyper("ConvRNN").to_dict()
+    assert ClassificationDataModule(values, tmp_path).split("test")[0].labels.tolist() == [1, 0, 0, 1]
+    values["interpolate_labels"] = True
+    assert ClassificationDataModule(values, tmp_path).split("test")[0].labels.tolist() == [1, 1, 1, 1]
+
+
+def test_every_kind_of_change_reaches_training_and_nothing_else(blobs: Path, hyper) -> None:
+    amounts = {
+        "random_shift": 3,
+        "random_rotation": 4.0,
+        "random_scale": 0.5,
+        "random_shear": 6.0,
+        "random_crop": 0.7,
+        "flip_horizontal": 0.8,
+        "flip_vertical": 0.9,
+    }
+    data = ClassificationDataModule(hyper("ConvRNN").to_dict() | amounts, blobs)
+    assert data.augmentation == Augmentation(3, 4.0, 0.5, 6.0, 0.7, 0.8, 0.9)
+    changes = {
+        split: {piece.transformation for pieces in data.sequences(split).plan for piece in pieces if piece is not None}
+        for split in ("train", "val", "test")
+    }
+    assert len(changes["train"]) == 4
+    assert changes["val"] == changes["test"] == {None}
+
+
+def test_the_curriculum_is_for_training_alone(blobs: Path, hyper) -> None:
+    data = ClassificationDataModule(hyper("ConvRNN").to_dict() | {"max_consecutive_batch": 1}, blobs)
+    assert not any(batch["mask_keep_memory"].any() for batch in data.train_dataloader())
+    assert any(batch["mask_keep_memory"].any() for batch in data.test_dataloader())
+
+
+# --- feed-forward models
+
+
+def test_the_model_chooses_its_data_module(blobs: Path, hyper_of_each: HyperParameters) -> None:
+    data = data_module_for(hyper_of_each.to_dict(), blobs, 3)
+    sequential = hyper_of_each.models in ("ConvRNNClassifier", "LeNetClassifier")
+    assert type(data) is (ClassificationDataModule if sequential else NonSequentialDataModule)
+    assert (data.seed, data.data_dir) == (3, blobs)
+    batch = next(iter(data.train_dataloader()))
+    assert batch["inputs"].shape == (4 if sequential else hyper_of_each.num_ev_reps, 3, 2, 48, 48)
+    assert batch["labels"].shape == (4 if sequential else 1, 3)
+    assert next(iter(data.val_dataloader()))["labels"].shape == (4, 2)
+
+
+def test_windows_of_all_recordings_are_mixed_and_learned_once(blobs: Path, hyper) -> None:
+    values = hyper("Squeezenet").to_dict() | {"label_delta_t": 20_000, "use_label_freq": True}
+    data = data_module_for(values, blobs, 1)
+    seen = [(i.path, i.start_frame) for b in data.train_dataloader() for i in b["video_infos"] if i.path]
+    expected = [(str(r.path), k) for r in data.split("train") for k in np.flatnonzero(r.labels >= 0).tolist()]
+    assert sorted(seen) == sorted(expected)
+    assert len({path for path, _ in seen[:6]}) > 2
+
+
+# --- under Lightning's trainer
+
+
+class Noting(LightningModule):
+    """Notes which frames training sees in which epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen: dict[int, list[tuple[str, int, int]]] = defaultdict(list)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def training_step(self, batch: dict) -> torch.Tensor:
+        self.seen[self.current_epoch] += [(i.path, i.start_frame, i.frames) for i in batch["video_infos"] if i.path]
+        return self.layer(torch.ones(1, 1)).sum()
+
+    def validation_step(self, batch: dict) -> None:
+        """There is one, so that validation comes between the epochs."""
+
+
+def noted(data: ClassificationDataModule, folder: Path, epochs: int, resume: Path | None = None) -> dict[int, list]:
+    module = Noting()
+    keeper = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        callbacks=[keeper],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, data, ckpt_path=resume)
+    return dict(module.seen)
+
+
+LIGHTNINGS_OWN = (
+    "ignore:.*does not have many workers.*",
+    "ignore:The number of training batches.*:",
+    "ignore:.*Checkpoint directory .* exists and is not empty.*",
+    "ignore:`isinstance:FutureWarning",
+)
+
+
+@pytest.mark.filterwarnings(*LIGHTNINGS_OWN)
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("model", ["ConvRNN", "Squeezenet"])
+def test_each_epoch_has_its_own_order_also_where_training_is_resumed(
+    tmp_path: Path, blobs: Path, hyper, workers: int, model: str
+) -> None:
+    values = hyper(model).to_dict() | {"num_workers": workers, "batch_size": 2}
+    whole = noted(data_module_for(values, blobs, 5), tmp_path / "whole", 3)
+    expected = data_module_for(values | {"num_workers": 0}, blobs, 5)
+    dataset = expected.windows() if isinstance(expected, NonSequentialDataModule) else expected.sequences("train")
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        infos = [info for batch in dataset for info in batch["video_infos"] if info.path]
+        assert whole[epoch] == [(info.path, info.start_frame, info.frames) for info in infos]
+    assert len({tuple(seen) for seen in whole.values()}) == 3
+    noted(data_module_for(values, blobs, 5), tmp_path / "parts", 2)
+    resumed = noted(data_module_for(values, blobs, 5), tmp_path / "parts", 3, tmp_path / "parts" / "last.ckpt")
+    assert resumed == {2: whole[2]}
 
 
 def test_a_batch_moves_whole(blobs: Path, hyper) -> None:

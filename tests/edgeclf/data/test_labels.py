@@ -11,10 +11,11 @@ from edgeclf.data.labels import (
     LabelEvents,
     class_lookup,
     class_names,
-    frame_labels,
     label_file_of,
+    read_boxes,
     read_label_map,
     read_labels,
+    recording_name,
     write_box_labels,
     write_label_map,
 )
@@ -23,54 +24,6 @@ from edgeclf_runtime.errors import InputFileError, UsageError
 
 def events(*pairs: tuple[int, int]) -> LabelEvents:
     return LabelEvents(np.array([t for t, _ in pairs], np.int64), np.array([c for _, c in pairs], np.int64))
-
-
-def plain_labels(labels, table, frames, delta_t, start_ts, label_delta_t, background):
-    """One frame after the other, one µs after the other, as the docstring says it."""
-    result = []
-    for k in range(frames):
-        first = start_ts + k * delta_t
-        label = background
-        for t, class_id in zip(labels.t.tolist(), labels.class_id.tolist(), strict=True):
-            if first <= t < first + delta_t:
-                label = -1 if class_id == -1 else table[class_id]
-        if label_delta_t is not None and all(t % label_delta_t for t in range(first, first + delta_t)):
-            label = -1
-        result.append(label)
-    return result
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_frame_labels_equal_a_plain_loop(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    delta_t, frames = int(rng.integers(1, 40)), int(rng.integers(1, 30))
-    start_ts = int(rng.integers(-200, 500))
-    table = {0: 2, 1: -1, 3: 1}  # class 1 is none of the model's, id 2 is none of the data set's
-    t = np.sort(rng.integers(start_ts - 50, start_ts + frames * delta_t + 50, int(rng.integers(0, 60))))
-    labels = LabelEvents(t, rng.choice([-1, 0, 1, 3], t.size))
-    label_delta_t = None if seed % 2 else int(rng.integers(1, 100))
-    background = -1 if seed % 5 == 0 else 0
-    lookup = class_lookup({0: "b", 1: "unknown", 3: "a"}, ("background", "a", "b"), "data")
-    found = frame_labels(labels, lookup, frames, delta_t, start_ts, label_delta_t, background)
-    assert found.dtype == np.int64
-    assert found.tolist() == plain_labels(labels, table, frames, delta_t, start_ts, label_delta_t, background)
-
-
-def test_a_frame_takes_the_last_label_within_it() -> None:
-    lookup = np.array([5, 6])
-    found = frame_labels(events((0, 0), (9, 1), (10, 0), (20, 1), (25, 0)), lookup, 4, 10, background=3)
-    assert found.tolist() == [6, 5, 5, 3]
-
-
-@pytest.mark.parametrize(("label_id", "named"), [(2, "2"), (7, "7"), (-2, "-2"), (10**12, str(10**12))])
-def test_a_label_id_that_is_not_in_the_map_is_refused_gaps_included(label_id: int, named: str) -> None:
-    lookup = class_lookup({0: "a", 3: "b"}, ("background", "a", "b"), "data")
-    with pytest.raises(UsageError, match=f"label ids {named} are not in label_map_dictionary"):
-        frame_labels(events((0, 0), (1, label_id)), lookup, 3, 10)
-
-
-def test_no_labels_mean_background() -> None:
-    assert frame_labels(events(), np.array([1]), 3, 10).tolist() == [0, 0, 0]
 
 
 # --- files
@@ -104,12 +57,41 @@ def test_the_npz_form(tmp_path: Path, dtype: type) -> None:
 
 def test_label_file_of_prefers_boxes_and_says_what_is_missing(tmp_path: Path) -> None:
     recording = tmp_path / "a.h5"
+    dat = tmp_path / "a_td.dat"
     with pytest.raises(InputFileError, match=r"a\.h5.*a_bbox\.npy or a_labels\.npz"):
         label_file_of(recording)
     (tmp_path / "a_labels.npz").touch()
-    assert label_file_of(recording).name == "a_labels.npz"
+    assert label_file_of(recording).name == label_file_of(dat).name == "a_labels.npz"
     (tmp_path / "a_bbox.npy").touch()
-    assert label_file_of(recording).name == "a_bbox.npy"
+    assert label_file_of(recording).name == label_file_of(dat).name == "a_bbox.npy"
+    dat = tmp_path / "b_td.dat"
+    with pytest.raises(InputFileError, match=r"b_td\.dat.*b_bbox\.npy or b_labels\.npz"):
+        label_file_of(dat)
+    (tmp_path / "b_td_bbox.npy").touch()
+    assert label_file_of(dat).name == "b_td_bbox.npy"
+
+
+def test_recording_name_is_what_the_label_files_start_with() -> None:
+    assert recording_name(Path("x/a.h5")) == recording_name(Path("x/a_td.dat")) == "a"
+    assert recording_name(Path("x/a_td.h5")) == "a_td"
+
+
+@pytest.mark.parametrize("label_map", [{0: "a", 1: "b"}, {0: "a", 1: "b", 255: "ignore"}, {255: "b"}])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_255_leaves_a_frame_out_unless_the_label_map_has_it(tmp_path: Path, label_map: dict, dtype: type) -> None:
+    np.savez(tmp_path / "a_labels.npz", ts=np.arange(3), labels=np.array([1, 255, 0], dtype))
+    expected = [1, 255 if 255 in label_map else -1, 0]
+    assert read_labels(tmp_path / "a_labels.npz", label_map).class_id.tolist() == expected
+    write_box_labels(tmp_path / "a_bbox.npy", events((0, 255)), (4, 4))
+    assert read_labels(tmp_path / "a_bbox.npy", label_map).class_id.tolist() == [255]
+
+
+def test_boxes_keep_what_the_file_states(tmp_path: Path) -> None:
+    fields = [("t", "<u8"), ("x", "<f8"), ("h", "<i2"), ("class_id", "<i2"), ("own", "<f4")]
+    np.save(tmp_path / "a_bbox.npy", np.array([(9, 2.5, 7, -1, 1.0), (3, 1.5, 8, 4, 2.0)], fields))
+    boxes = read_boxes(tmp_path / "a_bbox.npy")
+    assert boxes.dtype == BOX_DTYPE
+    assert boxes.tolist() == [(3, 1.5, 0, 0, 8, 4, 0, 0), (9, 2.5, 0, 0, 7, 2**32 - 1, 0, 0)]
 
 
 def save_bytes(path: Path, kind: str) -> None:
@@ -149,12 +131,30 @@ def test_a_damaged_label_file_is_a_sentence_or_readable(tmp_path: Path, kind: st
         np.array([(1, 2)], [("time", "i8"), ("class_id", "i8")]),
         np.array([(1, 2)], [("ts", "i8"), ("class", "i8")]),
         np.array([(np.nan, 2)], [("ts", "f8"), ("class_id", "i8")]),
+        np.array([(2**63, 2)], [("ts", "u8"), ("class_id", "i8")]),
+        np.array([(1e300, 2)], [("ts", "f8"), ("class_id", "i8")]),
+        np.array([(np.inf, 2)], [("ts", "f8"), ("class_id", "i8")]),
+        np.array([(1, 2**40)], [("ts", "i8"), ("class_id", "i8")]),
         np.array([(1, 0.5)], [("ts", "i8"), ("class_id", "f8")]),
         np.array([("1", 0)], [("ts", "U3"), ("class_id", "i8")]),
         np.zeros((2, 2), [("ts", "i8"), ("class_id", "i8")]),
         np.array([{"ts": 1}], object),
     ],
-    ids=["no columns", "a number", "no time", "no class", "NaN", "half a class", "text", "two axes", "objects"],
+    ids=[
+        "no columns",
+        "a number",
+        "no time",
+        "no class",
+        "NaN",
+        "after 2**63 µs",
+        "1e300 µs",
+        "infinite",
+        "2**40",
+        "half a class",
+        "text",
+        "two axes",
+        "objects",
+    ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: np.ndarray) -> None:
     np.save(tmp_path / "a_bbox.npy", content)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,21 @@ import numpy as np
 import pytest
 import torch
 
+from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.dataset import LabelledRecording
-from edgeclf.data.sequential import SequentialDataset
+from edgeclf.data.sequential import SequentialDataset, WindowDataset
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.tensor_file import TensorAttributes
 
 LENGTHS = (5, 1, 12, 4, 8, 3, 3)
 SHAPE = (2, 4, 6)
 START_TS = 1_000
+
+
+def labelled(path: Path, labels: np.ndarray, shape: tuple[int, int, int], start_ts: int = 0) -> LabelledRecording:
+    ends_us = start_ts + 10 * np.arange(1, labels.size + 1)
+    attributes = TensorAttributes("histo", 10, (shape[2], shape[1]), start_ts)
+    return LabelledRecording(path, labels, ends_us, attributes, shape)
 
 
 @pytest.fixture
@@ -26,8 +34,7 @@ def made(tmp_path: Path, add_recording) -> list[LabelledRecording]:
         data = np.empty((length, *SHAPE), np.float32)
         data[:] = (100 * i + np.arange(length) + 1)[:, None, None, None]
         path = add_recording(tmp_path, f"r{i}", data, [None] * length, start_ts=START_TS)
-        labels = np.arange(length) % 3 - 1
-        result.append(LabelledRecording(path, labels, TensorAttributes("histo", 10, (6, 4), START_TS), SHAPE))
+        result.append(labelled(path, np.arange(length) % 3 - 1, SHAPE, START_TS))
     return result
 
 
@@ -41,7 +48,10 @@ def sequences(made, batch_size, num_tbins, seed=None, shape=SHAPE) -> Sequential
 def test_every_frame_of_every_recording_once_and_in_order(made, batch_size: int, num_tbins: int, seed) -> None:
     rows = min(batch_size, len(LENGTHS))
     frames, labels, row_of = defaultdict(list), defaultdict(list), {}
-    for batch in sequences(made, batch_size, num_tbins, seed):
+    dataset = sequences(made, batch_size, num_tbins, seed)
+    batches = list(dataset)
+    assert len(dataset) == len(batches)
+    for batch in batches:
         assert batch["inputs"].shape == (num_tbins, rows, *SHAPE)
         assert batch["inputs"].dtype == torch.float32
         assert (batch["labels"].shape, batch["labels"].dtype) == ((num_tbins, rows), torch.int64)
@@ -55,6 +65,7 @@ def test_every_frame_of_every_recording_once_and_in_order(made, batch_size: int,
                 assert info.start_frame == len(frames[number])  # consecutive
                 assert info.frames == min(num_tbins, LENGTHS[number] - info.start_frame)
                 assert info.batch_start_us == START_TS + info.start_frame * 10
+                assert info.ends_us == tuple(info.batch_start_us + 10 * (k + 1) for k in range(info.frames))
                 frames[number] += pixels[: info.frames, 0, 0, 0].tolist()
                 labels[number] += batch["labels"][: info.frames, row].tolist()
             assert not pixels[info.frames :].any()
@@ -101,7 +112,7 @@ def test_two_iterations_at_once_do_not_disturb_each_other(made) -> None:
 def test_larger_stored_frames_are_shrunk_by_area(tmp_path: Path, add_recording) -> None:
     data = np.random.default_rng(0).random((3, 2, 12, 15)).astype(np.float32)
     path = add_recording(tmp_path, "large", data, [None] * 3)
-    recording = LabelledRecording(path, np.zeros(3, np.int64), TensorAttributes("histo", 10, (15, 12)), (2, 12, 15))
+    recording = labelled(path, np.zeros(3, np.int64), (2, 12, 15))
     (batch,) = sequences([recording], 1, 3, shape=(2, 5, 7))
     expected = torch.nn.functional.interpolate(torch.from_numpy(data), (5, 7), mode="area")
     torch.testing.assert_close(batch["inputs"][:, 0], expected, rtol=1e-5, atol=1e-6)
@@ -123,47 +134,79 @@ def test_recordings_without_frames_are_passed_over(made, batch_size: int) -> Non
     assert sorted(found) == [str(recording.path) for i, recording in enumerate(made) if i not in empty]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 50])
-@pytest.mark.parametrize("num_tbins", [1, 3, 4, 30])
-@pytest.mark.parametrize("seed", [None, 5])
-def test_length_is_the_number_of_batches(made, batch_size: int, num_tbins: int, seed) -> None:
-    dataset = sequences(made, batch_size, num_tbins, seed)
-    for epoch in range(4):
-        dataset.set_epoch(epoch)
-        assert len(dataset) == len(list(dataset))
-
-
-def _shifts(dataset: SequentialDataset) -> dict[str, tuple[int, int]]:
-    """How far each recording's marked pixel, in the middle of the frame, has moved; the same in all its frames."""
-    found: dict[str, set[tuple[int, int]]] = defaultdict(set)
+def test_a_run_that_starts_within_a_recording_starts_without_memory(made) -> None:
+    dataset = SequentialDataset(made, SHAPE, 2, 2, max_consecutive_batch=2)
+    starts = defaultdict(list)
     for batch in dataset:
-        for row, info in enumerate(batch["video_infos"]):
-            for frame in batch["inputs"][: info.frames, row]:
-                (at,) = torch.nonzero(frame[0]).tolist()
-                found[Path(info.path).stem].add((at[0] - 4, at[1] - 6))
-    assert all(len(shifts) == 1 for shifts in found.values()), "all frames of a recording move alike"
-    return {name: shifts.pop() for name, shifts in found.items()}
+        for info, keep in zip(batch["video_infos"], batch["mask_keep_memory"].flatten().tolist(), strict=True):
+            if info.path and not keep:
+                starts[Path(info.path).stem].append(info.start_frame)
+    assert dict(starts) == {f"r{i}": list(range(0, length, 4)) for i, length in enumerate(LENGTHS)}
 
 
-def test_random_shift_moves_a_whole_recording_and_another_way_every_epoch(tmp_path: Path, add_recording) -> None:
-    data = np.zeros((7, 2, 9, 13), np.float32)
-    data[:, :, 4, 6] = 1
-    made = [
-        LabelledRecording(
-            add_recording(tmp_path, f"r{i}", data, [None] * 7),
-            np.zeros(7, np.int64),
-            TensorAttributes("histo", 10, (13, 9)),
-            (2, 9, 13),
-        )
-        for i in range(12)
+def test_all_frames_of_a_recording_are_changed_alike_and_another_way_every_epoch(tmp_path, add_recording) -> None:
+    data = np.random.default_rng(0).random((7, 2, 9, 13)).astype(np.float32)
+    recordings = [
+        labelled(add_recording(tmp_path, f"a{i}", data, [None] * 7), np.zeros(7, np.int64), (2, 9, 13))
+        for i in range(5)
     ]
-    dataset = SequentialDataset(made, (2, 9, 13), batch_size=3, num_tbins=3, shuffle_seed=1, random_shift=2)
-    first = _shifts(dataset)
-    assert _shifts(dataset) == first, "an epoch can be seen again"
-    dataset.set_epoch(1)
-    second = _shifts(dataset)
-    assert first != second
-    seen = {amount for shifts in (first, second) for pair in shifts.values() for amount in pair}
-    assert seen == {-2, -1, 0, 1, 2}
-    still = SequentialDataset(made, (2, 9, 13), batch_size=3, num_tbins=3, random_shift=2)
-    assert set(_shifts(still).values()) == {(0, 0)}, "evaluation sees the recordings as they are"
+    augmentation = Augmentation(shift=2, rotation=30.0, flip_horizontal=0.5)
+    dataset = SequentialDataset(recordings, (2, 9, 13), 3, 3, shuffle_seed=1, augmentation=augmentation)
+    seen = []
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        frames = defaultdict(list)
+        for batch in dataset:
+            for row, info in enumerate(batch["video_infos"]):
+                frames[info.path].append(batch["inputs"][: info.frames, row])
+        for recording in recordings:
+            changes = {
+                piece.transformation
+                for pieces in dataset.plan
+                for piece in pieces
+                if piece is not None and dataset.recordings[piece.recording] is recording
+            }
+            (change,) = changes
+            expected = change.apply(torch.from_numpy(data))
+            assert torch.equal(torch.cat(frames[str(recording.path)]), expected)
+            seen.append(change)
+    assert len(set(seen)) == 10
+    still = SequentialDataset(recordings, (2, 9, 13), 1, 7, augmentation=augmentation)
+    assert all(torch.equal(batch["inputs"][:, 0], torch.from_numpy(data)) for batch in still)
+
+
+# --- windows
+
+
+@pytest.mark.parametrize("frames", [1, 3, 6])
+def test_a_window_holds_the_frames_before_its_label_and_zeros_before_the_recording(made, frames: int) -> None:
+    dataset = WindowDataset(made, SHAPE, 4, frames, seed=2)
+    seen = []
+    for batch in dataset:
+        rows = len(batch["video_infos"])
+        assert batch["inputs"].shape == (frames, rows, *SHAPE)
+        assert batch["labels"].shape == batch["frame_is_labeled"].shape == (1, rows)
+        assert not batch["mask_keep_memory"].any()
+        for row, info in enumerate(batch["video_infos"]):
+            if not info.path:
+                assert not batch["inputs"][:, row].any()
+                assert batch["labels"][0, row] == -1
+                continue
+            number, last = int(Path(info.path).stem[1:]), info.start_frame
+            expected = [100 * number + k + 1 if k >= 0 else 0 for k in range(last - frames + 1, last + 1)]
+            assert batch["inputs"][:, row, 1, 3, 5].tolist() == expected
+            assert batch["labels"][0, row] == last % 3 - 1
+            assert (info.frames, info.batch_start_us) == (1, START_TS + last * 10)
+            assert info.ends_us == (START_TS + (last + 1) * 10,)
+            seen.append((number, last))
+    assert sorted(seen) == [(i, k) for i, length in enumerate(LENGTHS) for k in range(length) if k % 3]
+
+
+# --- processes
+
+
+def test_a_data_set_goes_to_another_process_without_its_open_files(made) -> None:
+    dataset = sequences(made, 2, 3)
+    before = list(dataset)
+    again = list(pickle.loads(pickle.dumps(dataset)))
+    assert all(torch.equal(a["inputs"], b["inputs"]) for a, b in zip(before, again, strict=True))

@@ -72,6 +72,19 @@ def test_unroll_in_two_parts_equals_one(case: tuple[Classifier, int, int]) -> No
     torch.testing.assert_close(whole, torch.cat([first, second]), rtol=1e-5, atol=1e-5)
 
 
+def test_remembering_frames_leaves_the_state_of_running_on_them() -> None:
+    for name in ("MobileNetV2", "MobileNetV2 of 3 frames", "SqueezeNet of 2 frames"):
+        model, height, width = _classifiers()[name]
+        for frames in (1, 2, 5):
+            x = torch.rand(frames, 2, model.channels, height, width)
+            before = {key: torch.rand_like(value) for key, value in model.initial_state(2, height, width).items()}
+            with torch.inference_mode():
+                _, expected = model.eval().unroll(x, before)
+            remembered = model.remember(x, before)
+            assert remembered.keys() == expected.keys()
+            assert all(torch.equal(remembered[key], expected[key]) for key in expected)
+
+
 def test_state_has_the_shapes_of_its_spec(case: tuple[Classifier, int, int]) -> None:
     model, height, width = case
     _, state = model.step(torch.rand(2, model.channels, height, width), model.initial_state(2, height, width))
