@@ -20,7 +20,7 @@ from edgeclf.utils_metrics import compute_kpis
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.session import Classifier, Device
-from edgeclf_runtime.sources import TensorSource
+from edgeclf_runtime.sources import open_source
 
 _log = logging.getLogger(__name__)
 
@@ -139,11 +139,14 @@ class ParityCheck:
     def compare(self, exported: list[RecordingLogits]) -> ParityReport:
         """Runs the PyTorch model and compares it with what the exported file gave."""
         reference = evaluate(self._checkpoint.build_model(), self._batches)
+        of_path = {recording.path: recording for recording in exported}
+        exported = [of_path[recording.path] for recording in reference]
         expected = torch.cat([recording.logits for recording in reference])
         found = torch.cat([recording.logits for recording in exported])
         hyper = self._checkpoint.hyperparameters
+        delta_t = hyper.delta_t if hyper.mode == "delta_t" else None
         kpis = [
-            compute_kpis([recording.result() for recording in side], hyper.labels, hyper.delta_t)
+            compute_kpis([recording.result() for recording in side], hyper.labels, delta_t)
             for side in (reference, exported)
         ]
         return ParityReport(
@@ -160,10 +163,15 @@ class ParityCheck:
 
 def _run_exported(classifier: Classifier, recording: LabelledRecording) -> RecordingLogits:
     classifier.reset()
-    logits = [
-        classifier.step(frame.data[None]).logits[0] for frame in TensorSource(recording.path, classifier.contract)
-    ]
-    return RecordingLogits(recording.path.stem, torch.from_numpy(recording.labels), torch.from_numpy(np.stack(logits)))
+    source = open_source(recording.path, classifier.contract)
+    logits = np.stack([classifier.step(frame.data[None]).logits[0] for frame in source])
+    return RecordingLogits(
+        recording.path.stem,
+        torch.from_numpy(recording.labels),
+        torch.from_numpy(logits),
+        str(recording.path),
+        torch.from_numpy(recording.ends_us),
+    )
 
 
 def _check_same_model(checkpoint: Checkpoint, contract: Contract, model: Path) -> None:

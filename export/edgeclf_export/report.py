@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from edgeclf.event_image import event_image, image_scale
 from edgeclf_export.parity import ParityReport
 from edgeclf_runtime.files import written_whole
 from edgeclf_runtime.stream import StreamPrediction
@@ -74,10 +75,11 @@ def stream_picture(
     probabilities = np.array([p.probabilities for p in predictions])
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     shown = np.linspace(0, len(frames) - 1, min(10, len(frames))).round().astype(int)
+    scale = image_scale([frames[k] for k in shown])
     grid = figure.add_gridspec(2, len(shown), height_ratios=[1, 2])
     for column, k in enumerate(shown):
         axes = figure.add_subplot(grid[0, column])
-        axes.imshow(_as_image(frames[k]))
+        axes.imshow(event_image(frames[k], scale))
         axes.set_title(f"{seconds[k]:.1f} s\n{predictions[k].label}", fontsize=8)
         axes.set_axis_off()
     axes = figure.add_subplot(grid[1, :])
@@ -86,15 +88,6 @@ def stream_picture(
     axes.set(xlabel="time in s", ylabel="probability", ylim=(0, 1.02), xlim=(seconds[0], seconds[-1]))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
-
-
-def _as_image(frame: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns `[H, W, 3]`: positive events blue, negative ones red, on white, so that sparse frames can be seen."""
-    positive = frame[-1] if len(frame) > 1 else np.maximum(frame[0], 0)
-    negative = frame[0] if len(frame) > 1 else np.maximum(-frame[0], 0)
-    scale = max(float(np.percentile(np.maximum(positive, negative), 99)), 1e-3)
-    blue, red = np.clip(positive / scale, 0, 1), np.clip(negative / scale, 0, 1)
-    return np.stack([1 - blue, 1 - np.maximum(blue, red), 1 - red], axis=-1).clip(0, 1)
 
 
 def _data_url(figure: Figure) -> str:

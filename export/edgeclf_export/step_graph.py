@@ -12,6 +12,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from edgeclf.checkpoint import Checkpoint
 from edgeclf.models import Classifier, mask_state
 from edgeclf_runtime.contract import Contract, StateTensor
+from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.preprocessing import canonical_arguments
 
 _VERSIONS_OF = ("edgeclf", "torch", "onnx", "onnxscript")
 
@@ -66,14 +68,23 @@ def fold_batch_norm(module: Classifier) -> Classifier:
 
 
 def contract_of(checkpoint: Checkpoint, classifier: Classifier) -> Contract:
-    """Returns the contract of a checkpoint's step graph in float32, without an opset."""
+    """Returns the contract of a checkpoint's step graph in float32, without an opset.
+
+    Raises:
+        UsageError: Where the classifier takes frames that do not end by time.
+    """
     hyper = checkpoint.hyperparameters
+    if hyper.mode != "delta_t":
+        raise UsageError(
+            f"{checkpoint.path}: it was trained on frames of {hyper.n_events} events each, and the contract of an "
+            "exported model knows frames of one duration only; train on a data set made with --mode delta_t."
+        )
     return Contract(
         architecture=hyper.models,
         labels=hyper.labels,
         delta_t=hyper.delta_t,
         preprocess=hyper.preprocess,
-        preprocess_kwargs=dict(hyper.preprocess_kwargs),
+        preprocess_kwargs=canonical_arguments(hyper.preprocess, hyper.preprocess_kwargs),
         sensor_size=hyper.sensor_size,
         frame_shape=(classifier.channels, hyper.height, hyper.width),
         state=tuple(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from sklearn.metrics import accuracy_score
 
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf.data.dataset import recordings
+from edgeclf.data.labels import LABEL_MAP_FILE, LabelEvents, write_box_labels
 from edgeclf_export.export import export_checkpoint
 from edgeclf_export.parity import KpiComparison, ParityCheck
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.tensor_file import TensorFile
+
+SIDE = 48  # of the data set's frames
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,32 @@ def test_both_sides_are_what_running_each_recording_alone_gives(
         right += recording.labels.tolist()
         predicted += alone.argmax(1).tolist()
     assert report.kpis["accuracy"].reference == pytest.approx(accuracy_score(right, predicted))
+
+
+def test_recordings_are_paired_by_file_whatever_their_names_and_kinds(
+    checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path, tmp_path: Path
+) -> None:
+    """`a` comes before `a-1`, `a.h5` after `a-1.h5`; and a DAT file goes through the runtime's own streaming."""
+    mixed = tmp_path / "mixed"
+    (mixed / "test").mkdir(parents=True)
+    shutil.copy(dataset / LABEL_MAP_FILE, mixed)
+    for name, source in (("a", "bar_0"), ("a-1", "bar_4")):
+        for ending in (".h5", "_bbox.npy"):
+            shutil.copy(dataset / "test" / f"{source}{ending}", mixed / "test" / f"{name}{ending}")
+    rng = np.random.default_rng(0)
+    events = np.zeros(5000, [("t", "<u4"), ("xyp", "<u4")])
+    events["t"] = np.sort(rng.integers(20_000, 100_000, 5000))
+    events["xyp"] = rng.integers(0, SIDE, 5000) | rng.integers(0, SIDE, 5000) << 14 | rng.integers(0, 2, 5000) << 28
+    header = f"% Width {SIDE}\n% Height {SIDE}\n% Version 2\n".encode()
+    (mixed / "test" / "dat_td.dat").write_bytes(header + bytes([0, 8]) + events.tobytes())
+    write_box_labels(
+        mixed / "test" / "dat_bbox.npy", LabelEvents(np.array([50_000]), np.array([1], np.int64)), (SIDE, SIDE)
+    )
+    check = ParityCheck(checkpoints["ConvRNNClassifier"], exported["ConvRNNClassifier"], mixed)
+    report = check.compare(list(check.exported_results()))
+    assert report
+    assert report.frames == 13 + 17 + 8
+    assert report.max_abs_logit_difference < 1e-4
 
 
 def test_names_and_fields_are_those_of_the_command_line_contract(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf.models import mask_state
 from edgeclf_export.step_graph import StepGraph, contract_of
+from edgeclf_runtime.errors import UsageError
 
 
 @pytest.fixture
@@ -58,3 +60,22 @@ def test_contract_says_what_the_checkpoint_says(checkpoints: dict[str, Path]) ->
     assert [tensor.name for tensor in contract.state] == ["bottleneck_rnn.1.h", "bottleneck_rnn.1.c"]
     assert contract.checkpoint_sha256 == loaded.sha256
     assert contract.versions["torch"] == torch.__version__
+
+
+def test_a_model_of_frames_that_hold_a_number_of_events_is_refused(checkpoints: dict[str, Path]) -> None:
+    loaded = load_checkpoint(checkpoints["ConvRNNClassifier"])
+    by_count = replace(loaded, hyperparameters=replace(loaded.hyperparameters, mode="n_events", n_events=5000))
+    with pytest.raises(UsageError, match="trained on frames of 5000 events each"):
+        contract_of(by_count, by_count.build_model())
+
+
+def test_contract_has_the_preprocessings_own_names_for_its_arguments(checkpoints: dict[str, Path]) -> None:
+    """As Metavision's checkpoints may have others, and the runtime is to be told one way."""
+    loaded = load_checkpoint(checkpoints["ConvRNNClassifier"])
+    quantized = replace(
+        loaded.hyperparameters,
+        preprocess="histo_quantized",
+        preprocess_kwargs={"negative_bit_length": 3, "preprocess_dtype": "uint8"},
+    )
+    contract = contract_of(replace(loaded, hyperparameters=quantized), loaded.build_model())
+    assert contract.preprocess_kwargs == {"neg_bit_len_quantized": 3}

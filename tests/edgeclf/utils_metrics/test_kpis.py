@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import math
 from collections import Counter
 
@@ -7,13 +8,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, precision_score, recall_score, roc_auc_score
+from torchmetrics.functional.classification import multiclass_precision, multiclass_recall
 
-from edgeclf.utils_metrics import (
-    RecordingResult,
-    calculate_time_to_prediction,
-    compute_kpis,
-    get_1st_nonzeros,
-)
+from edgeclf.utils_metrics import RecordingResult, compute_kpis, compute_recording_kpis, unpack_metrics_dict
+from edgeclf.utils_metrics import kpis as kpis_module
 from edgeclf_runtime.errors import EdgeclfError
 
 LABELS = ("background", "paper", "rock", "scissors")
@@ -49,6 +47,19 @@ def pooled(results):
     predictions = np.concatenate([r.predictions.numpy() for r in results])
     probabilities = np.concatenate([r.probabilities.numpy() for r in results])
     return labels[labels >= 0], predictions[labels >= 0], probabilities[labels >= 0]
+
+
+def plain_calibration_error(results, bins=15):
+    """Guo et al. 2017, equation 3, bin by bin."""
+    labels, predictions, probabilities = pooled(results)
+    confidence = probabilities.astype(np.float64).max(1)
+    error = 0.0
+    for m in range(bins):
+        inside = [i for i, c in enumerate(confidence) if m / bins < c <= (m + 1) / bins]
+        if inside:
+            right = sum(labels[i] == predictions[i] for i in inside) / len(inside)
+            error += len(inside) / len(labels) * abs(right - sum(confidence[i] for i in inside) / len(inside))
+    return error
 
 
 def expected_per_class(results, names):
@@ -127,6 +138,7 @@ def test_agrees_with_scikit_learn_and_with_plain_loops(kind, seed):
         {
             "accuracy": accuracy_score(labels, predictions),
             "recording_accuracy": plain_recording_accuracy(results, background=0),
+            "expected_calibration_error": plain_calibration_error(results),
             "mean_recording_accuracy": np.mean([accuracy_score(*pooled([r])[:2]) for r in results]),
             "t2p_median_ms": np.median(times) if times else math.nan,
             "t2p_std_ms": np.std(times) if times else math.nan,
@@ -146,6 +158,7 @@ def test_names_are_those_that_the_command_line_promises():
         "t2p_median_ms",
         "t2p_std_ms",
         "t2p_never_recognised_rate",
+        "expected_calibration_error",
         *(f"{kpi}_{label}" for kpi in ("precision", "recall", "auroc") for label in LABELS),
     }
 
@@ -223,60 +236,6 @@ def test_background_is_found_by_name():
 
 
 @pytest.mark.parametrize(
-    ("labels", "predictions", "latencies", "missed"),
-    [
-        ([1, 1, 1], [1, 0, 1], [10], 0),
-        ([0, 1, 1, 1, 0], [1, 0, 0, 1, 1], [30], 0),
-        ([1, 1, 2, 2], [2, 2, 1, 1], [], 2),  # right only after its end is not right
-        ([1, 1, 2, 2], [1, 1, 1, 2], [10, 20], 0),  # one gesture right after another
-        ([1, 0, 1], [1, 0, 0], [10], 1),  # the same gesture twice
-        ([1, -1, -1, 1], [0, 1, 0, 1], [40], 0),  # frames left out: looked through, time passes
-        ([-1, 1, -1, 2], [1, 1, 2, 2], [10, 10], 0),
-        ([0, 0], [1, 0], [], 0),
-        ([-1], [1], [], 0),
-        ([], [], [], 0),
-    ],
-)
-def test_time_to_prediction(labels, predictions, latencies, missed):
-    as_tensor = lambda values: torch.tensor(values, dtype=torch.int64)  # noqa: E731
-    time = calculate_time_to_prediction([as_tensor(predictions)], [as_tensor(labels)])
-    assert time.latencies_ms.tolist() == latencies
-    assert (time.gestures, time.never_recognised) == (len(latencies) + missed, missed)
-
-
-def test_time_to_prediction_statistics():
-    labels = [torch.tensor([1] * 9)] * 4
-    predictions = [torch.tensor([0] * k + [1] * (9 - k)) for k in (0, 1, 3, 8)]
-    time = calculate_time_to_prediction(predictions, labels, delta_t=500)
-    assert time.latencies_ms.tolist() == [0.5, 1, 2, 4.5]
-    assert time.median_ms == 1.5  # of the middle two; the lower one would be 1
-    assert time.std_ms == pytest.approx(np.std([0.5, 1, 2, 4.5]))
-    assert calculate_time_to_prediction(predictions[:1], labels[:1]).std_ms == 0
-    none = calculate_time_to_prediction([], [])
-    assert math.isnan(none.median_ms)
-    assert math.isnan(none.std_ms)
-
-
-def test_time_to_prediction_needs_as_many_predictions_as_labels():
-    with pytest.raises(EdgeclfError, match="differ"):
-        calculate_time_to_prediction([torch.zeros(2)], [torch.zeros(3)])
-    with pytest.raises(EdgeclfError, match="differ"):
-        calculate_time_to_prediction([torch.zeros(2)], [])
-
-
-def test_get_1st_nonzeros():
-    rows = torch.tensor([[0, 0, 3, 1], [0, 0, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 2]])
-    expected = [2, 3, 0, 3]
-    assert get_1st_nonzeros(rows).tolist() == expected
-    assert get_1st_nonzeros(rows * 0.1).tolist() == expected
-    assert get_1st_nonzeros(rows != 0).tolist() == expected
-    assert get_1st_nonzeros(rows.reshape(2, 2, 4)).tolist() == [[2, 3], [0, 3]]
-    assert get_1st_nonzeros(rows[0]).item() == 2
-    with pytest.raises(EdgeclfError, match="empty"):
-        get_1st_nonzeros(torch.empty(3, 0))
-
-
-@pytest.mark.parametrize(
     ("results", "labels", "message"),
     [
         ([], LABELS, "without a labelled frame"),
@@ -291,3 +250,89 @@ def test_get_1st_nonzeros():
 def test_what_cannot_be_judged_is_a_sentence(results, labels, message):
     with pytest.raises(EdgeclfError, match=message):
         compute_kpis(results, labels, DELTA_T)
+
+
+def test_one_frame():
+    probabilities = [[0.1, 0.6, 0.2, 0.1]]
+    kpis = compute_kpis([result([1], [1], probabilities)], LABELS, DELTA_T)
+    assert (kpis["accuracy"], kpis["recording_accuracy"], kpis["mean_recording_accuracy"]) == (1, 1, 1)
+    assert (kpis["t2p_median_ms"], kpis["t2p_std_ms"], kpis["t2p_never_recognised_rate"]) == (20, 0, 0)
+    assert kpis["expected_calibration_error"] == pytest.approx(0.4)
+    assert (kpis["precision_paper"], kpis["recall_paper"]) == (1, 1)
+    assert math.isnan(kpis["auroc_paper"])
+
+
+def test_frames_without_a_fixed_duration_have_no_times_but_every_other_kpi():
+    results = random_results(3)
+    timed, timeless = (compute_kpis(results, LABELS, delta_t) for delta_t in (DELTA_T, None))
+    assert math.isnan(timeless["t2p_median_ms"])
+    assert math.isnan(timeless["t2p_std_ms"])
+    assert 0 < timeless["t2p_never_recognised_rate"] < 1
+    same = timed.keys() - {"t2p_median_ms", "t2p_std_ms"}
+    assert {name: timeless[name] for name in same} == {name: timed[name] for name in same}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kpis_of_each_recording_are_those_of_it_alone(seed):
+    results = random_results(seed)
+    table = compute_recording_kpis(results, LABELS, DELTA_T)
+    assert [row.name for row in table] == [r.name for r in results]
+    for r, row in zip(results, table, strict=True):
+        alone = compute_kpis([r], LABELS, DELTA_T)
+        labels, predictions, _ = pooled([r])
+        times, gestures = plain_times([r], background=0)
+        assert row.frames == len(labels)
+        assert row.accuracy == pytest.approx(accuracy_score(labels, predictions))
+        assert row.right == alone["recording_accuracy"]
+        judged = labels != 0 if (labels != 0).any() else labels == 0
+        assert row.label == LABELS[plain_majority(labels[judged].tolist())]
+        assert row.prediction == LABELS[plain_majority(predictions[judged].tolist())]
+        assert (row.gestures, row.never_recognised) == (gestures, gestures - len(times))
+        assert row.t2p_median_ms == pytest.approx(np.median(times) if times else math.nan, nan_ok=True)
+    overall = compute_kpis(results, LABELS, DELTA_T)
+    assert overall["mean_recording_accuracy"] == pytest.approx(np.mean([row.accuracy for row in table]))
+    assert overall["recording_accuracy"] == np.mean([row.right for row in table])
+
+
+def test_a_recording_without_a_labelled_frame_has_no_accuracy():
+    (row,) = compute_recording_kpis([result([-1, -1], [0, 1], name="left_3")], LABELS, DELTA_T)
+    assert math.isnan(row.accuracy)
+    assert math.isnan(row.t2p_median_ms)
+    found = row.to_dict()
+    assert {name: found[name] for name in ("name", "frames", "label", "prediction", "right", "gestures")} == {
+        "name": "left_3",
+        "frames": 0,
+        "label": None,
+        "prediction": None,
+        "right": None,
+        "gestures": 0,
+    }
+    with pytest.raises(EdgeclfError, match="left_3"):
+        compute_recording_kpis([result([9], [0], name="left_3")], LABELS, DELTA_T)
+
+
+def test_metrics_per_category_become_flat():
+    labels, predictions = np.array([0, 1, 2, 2, 1]), np.array([0, 2, 2, 2, 1])
+    target, preds = torch.from_numpy(labels), torch.from_numpy(predictions)
+    found = unpack_metrics_dict(
+        {
+            "recall": multiclass_recall(preds, target, 3, average=None),
+            "precision": multiclass_precision(preds, target, 3, average=None),
+        },
+        ["paper", "rock", "left hand"],
+    )
+    names = ["paper", "rock", "left hand"]
+    assert list(found) == [f"{metric}_{name}" for metric in ("recall", "precision") for name in names]
+    expected = [*recall_score(labels, predictions, average=None), *precision_score(labels, predictions, average=None)]
+    assert list(found.values()) == pytest.approx(expected)
+    assert all(type(value) is float for value in found.values())
+
+
+def test_the_examples_in_docstrings_are_true():
+    assert doctest.testmod(kpis_module) == (0, 1)
+
+
+@pytest.mark.parametrize("values", [torch.zeros(2), torch.tensor(0.5), torch.zeros(3, 3)])
+def test_metrics_that_are_not_one_a_class_are_a_sentence(values):
+    with pytest.raises(EdgeclfError, match="metric recall has the shape"):
+        unpack_metrics_dict({"recall": values}, ["a", "b", "c"])

@@ -1,0 +1,100 @@
+"""A page to leaf through pictures: one HTML file beside them that opens from disk and asks no network for anything."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from edgeclf_runtime.files import written_whole
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 80rem; padding: 0 1rem; color: #1b1b1b }
+h1 { font-size: 1.4rem } nav ol { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem .5rem }
+nav a { display: block; padding: .1rem .6rem; border: 1px solid #ccc; border-radius: 1rem; text-decoration: none;
+  color: inherit; overflow-wrap: anywhere }
+nav a[aria-current] { background: #1b4d89; border-color: #1b4d89; color: white }
+figure { margin: 1rem 0 2.5rem } figcaption { overflow-wrap: anywhere } img { max-width: 100%; height: auto }
+.leafing figure { display: none } .leafing figure.shown { display: block }
+.steps { display: none } .leafing .steps { display: flex; gap: 1rem }
+button { font: inherit; padding: .2rem .8rem }
+"""
+
+# Without scripts all pictures stand one below the other, and the links jump to them.
+_SCRIPT = """
+const figures = [...document.querySelectorAll("figure")], links = [...document.querySelectorAll("nav a")];
+const at = () => Math.max(0, figures.findIndex(figure => "#" + figure.id === location.hash));
+function show() {
+  const current = at();
+  figures.forEach((figure, i) => figure.classList.toggle("shown", i === current));
+  links.forEach((link, i) => i === current ? link.setAttribute("aria-current", "true")
+                                           : link.removeAttribute("aria-current"));
+}
+function step(by) {
+  const next = (at() + by + figures.length) % figures.length;
+  history.replaceState(null, "", "#" + figures[next].id);
+  show();
+}
+document.body.classList.add("leafing");
+document.getElementById("back").onclick = () => step(-1);
+document.getElementById("on").onclick = () => step(1);
+addEventListener("keydown", event => {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  const by = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+  if (by) { step(by); event.preventDefault(); }
+});
+links.forEach((link, i) => link.onclick = event => { event.preventDefault(); step(i - at()); });
+addEventListener("hashchange", show);
+show();
+"""
+
+
+class PageEntry(NamedTuple):
+    """One picture of a page.
+
+    Attributes:
+        name: What it shows; stands in the list of links.
+        picture: File name of the picture, in the folder of the page.
+        text: What is said below it.
+    """
+
+    name: str
+    picture: str
+    text: str
+
+
+def write_page(path: Path, title: str, entries: Sequence[PageEntry]) -> None:
+    """Writes a page that shows one picture at a time; arrow keys, buttons and links go to another.
+
+    Args:
+        path: The `.html` file, in the folder of the pictures.
+        title: Its heading.
+        entries: The pictures.
+
+    Raises:
+        UsageError: Where nothing can be written there.
+    """
+    links = "".join(f'<li><a href="#r{i}">{_escaped(entry.name)}</a></li>' for i, entry in enumerate(entries, 1))
+    figures = "".join(
+        f'<figure id="r{i}"><img src="{html.escape(quote(entry.picture))}" alt="{_escaped(entry.name)}: event frames '
+        f'over time, above its labels and predictions"><figcaption><b>{_escaped(entry.name)}</b>: '
+        f"{_escaped(entry.text)}</figcaption></figure>\n"
+        for i, entry in enumerate(entries, 1)
+    )
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>edgeclf: {_escaped(title)}</title><style>{_STYLE}</style></head>\n"
+        f"<body><h1>{_escaped(title)}</h1><nav><ol>{links}</ol></nav>\n"
+        '<p class="steps"><button id="back">← back</button><button id="on">on →</button></p>\n'
+        f"<main>{figures}</main><script>{_SCRIPT}</script></body></html>\n"
+    )
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _escaped(text: str) -> str:
+    """Returns text as HTML; bytes of a file's name that are no UTF-8 become question marks."""
+    return html.escape(text.encode("utf-8", "replace").decode())
