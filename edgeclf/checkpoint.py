@@ -7,7 +7,7 @@ import hashlib
 import pickle
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ _SAFE_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     *{type(np.dtype(code)) for code in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")},
 ]
 
+TRAINED_WITH: Mapping[str, type] = {"max_epochs": int, "patience": int, "seed": int, "precision": str}
+"""What `edgeclf train` keeps among the hyper-parameters besides them, so that `--resume` goes on in the same way."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -41,6 +44,8 @@ class Checkpoint:
         hyperparameters: What it was trained with.
         weights: The network's `state_dict`, names without the leading `net.`.
         resumable: Whether it holds the optimizer's state too, so that training can go on from it.
+        epoch: The last epoch that it has seen, from 0; None where it does not say.
+        trained_with: How it was trained (see `TRAINED_WITH`), as far as it says.
     """
 
     path: Path
@@ -48,6 +53,8 @@ class Checkpoint:
     hyperparameters: HyperParameters
     weights: Mapping[str, torch.Tensor]
     resumable: bool = False
+    epoch: int | None = None
+    trained_with: Mapping[str, Any] = field(default_factory=dict)
 
     def build_model(self) -> Classifier:
         """Returns the trained classifier in evaluation mode, on the CPU.
@@ -98,8 +105,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         hyperparameters = HyperParameters.from_mapping(values, source=str(path))
     except UsageError as error:
         raise InputFileError(str(error)) from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Checkpoint(path, digest, hyperparameters, weights, resumable={"optimizer_states", "loops"} <= parts.keys())
+    epoch = parts.get("epoch")
+    return Checkpoint(
+        path,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        hyperparameters,
+        weights,
+        resumable={"optimizer_states", "loops"} <= parts.keys(),
+        epoch=epoch if type(epoch) is int else None,
+        trained_with={name: values[name] for name, kind in TRAINED_WITH.items() if type(values.get(name)) is kind},
+    )
 
 
 def _load_pickle(path: Path) -> Any:

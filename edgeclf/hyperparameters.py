@@ -24,6 +24,9 @@ ModelName = Literal["ConvRNNClassifier", "LeNetClassifier", "Mobilenetv2Classifi
 MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
 RECURRENT_MODELS: tuple[ModelName, ...] = ("ConvRNNClassifier", "LeNetClassifier")
 
+WINDOWS_PER_BATCH = 64
+"""How many windows a feed-forward model learns from at once, unless told otherwise."""
+
 _COUNTS = (
     "height", "width", "delta_t", "preprocess_channels", "event_input_height", "event_input_width", "n_events",
     "feature_base", "feature_channels_out", "num_ev_reps", "label_delta_t", "num_tbins", "batch_size",
@@ -61,7 +64,7 @@ class HyperParameters:
         interpolate_labels: Whether a frame between two labels of one class has that label too.
         class_weights: Weight of each output in the loss, in the order of the outputs; None: all alike.
         num_tbins: Frames of a recording in one training batch (length of truncated back-propagation).
-        batch_size: Recordings side by side in one batch.
+        batch_size: Recordings side by side in one batch; for feed-forward models windows.
         max_consecutive_batch: Training batches after which a recording's memory starts anew; None: it never does.
         num_workers: Processes that load batches; 0: the training process itself.
         random_shift: Pixels by which training moves a recording's frames in each direction, at most.
@@ -212,6 +215,11 @@ class HyperParameters:
 def output_labels(model: ModelName, classes: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the names of a model's outputs: the background first for the recurrent models."""
     return (BACKGROUND, *classes) if model in RECURRENT_MODELS else classes
+
+
+def default_batch_size(model: ModelName) -> int:
+    """Returns the batch size that a model is trained with unless told otherwise: recordings, or windows."""
+    return HyperParameters.batch_size if model in RECURRENT_MODELS else WINDOWS_PER_BATCH
 
 
 def model_classes(model: ModelName, classes: tuple[str, ...]) -> tuple[str, ...]:

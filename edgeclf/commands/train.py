@@ -2,96 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import click
+from lightning.pytorch.utilities import rank_zero_only
 
-from edgeclf.hyperparameters import MODEL_NAMES, ModelName
-from edgeclf.training import TrainerOptions, hyperparameters_for
+from edgeclf.checkpoint import Checkpoint, load_checkpoint
+from edgeclf.commands.train_options import (
+    SectionedCommand,
+    augmentation_options,
+    checkpoint_options,
+    data_options,
+    learning_options,
+    model_options,
+    trainer_options,
+)
+from edgeclf.data_module import ClassificationDataModule
+from edgeclf.hyperparameters import HyperParameters
+from edgeclf.training import TrainerOptions, balanced_class_weights, hyperparameters_for
 from edgeclf.training import train as fit
 from edgeclf_runtime.console import is_quiet, json_option, say, verbosity_options, write_json
 from edgeclf_runtime.errors import UsageError
 
-_SHORT_NAMES = [name.removesuffix("Classifier") for name in MODEL_NAMES]
+logger = logging.getLogger(__name__)
+
+# What the data set says, and no option does.
+_OF_THE_DATA = {
+    "models", "classes", "height", "width", "delta_t", "preprocess", "preprocess_kwargs", "preprocess_channels",
+    "event_input_height", "event_input_width", "mode", "n_events",
+}  # fmt: skip
 
 
-def _model_name(_context: click.Context, _parameter: click.Parameter, value: str) -> ModelName:
-    for name in MODEL_NAMES:
-        if value.lower().removesuffix("classifier") == name.lower().removesuffix("classifier"):
-            return name
-    raise UsageError(f"There is no model called {value!r}; there are {', '.join(_SHORT_NAMES)}.")
-
-
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--model", callback=_model_name, default="ConvRNN", show_default=True,
-              metavar="NAME", help=", ".join(_SHORT_NAMES) + ".")  # fmt: skip
-@click.option("--max-epochs", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--max-time", metavar="DD:HH:MM:SS", help="Stop after this long.")
-@click.option(
-    "--lr",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1e-3,
-    show_default=True,
-    help="Learning rate.",
-)
-@click.option("--wd", type=click.FloatRange(min=0), default=1e-4, show_default=True, help="Weight decay.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True,
-              help="Recordings side by side.")  # fmt: skip
-@click.option("--num-tbins", type=click.IntRange(min=1), default=10, show_default=True,
-              help="Frames of each recording in a batch.")  # fmt: skip
-@click.option("--random-shift", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Move each recording by up to so many pixels, another way every epoch.")  # fmt: skip
-@click.option("--feature-base", type=click.IntRange(min=1), default=16, show_default=True,
-              help="Width of the first block of ConvRNN.")  # fmt: skip
-@click.option("--feature-channels-out", type=click.IntRange(min=1), default=256, show_default=True,
-              help="Channels inside the head of the recurrent models.")  # fmt: skip
-@click.option("--width-mul", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
-              help="Width multiplier of Mobilenetv2.")  # fmt: skip
-@click.option("--num-ev-reps", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Frames that one prediction of a feed-forward model sees.")  # fmt: skip
-@click.option("--accelerator", default="auto", show_default=True, help="cpu, gpu, … as Lightning names them.")
-@click.option("--devices", default="auto", show_default=True, help="How many, or which, as Lightning takes it.")
-@click.option("--num-nodes", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--precision", default="32-true", show_default=True, help="As Lightning names it, like bf16-mixed.")
-@click.option(
-    "--checkpoint",
-    type=click.Path(path_type=Path),
-    help="Where --resume goes on, OUT/last.ckpt unless given; or what --finetune starts from.",
-)
-@click.option("--resume", is_flag=True, help="Go on with an earlier training.")
-@click.option("--finetune", is_flag=True, help="Start from the weights of --checkpoint, for these classes.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
-              help="The same seed trains the same weights, on the same machine.")  # fmt: skip
+@model_options
+@learning_options
+@data_options
+@augmentation_options
+@trainer_options
+@checkpoint_options
 @json_option
 @verbosity_options
 def train(
     dataset: Path,
     out: Path,
-    model: ModelName,
-    max_epochs: int,
-    max_time: str | None,
-    lr: float,
-    wd: float,
-    batch_size: int,
-    num_tbins: int,
-    random_shift: int,
-    feature_base: int,
-    feature_channels_out: int,
-    width_mul: float,
-    num_ev_reps: int,
-    accelerator: str,
-    devices: str,
-    num_nodes: int,
-    precision: str,
     checkpoint: Path | None,
     resume: bool,
     finetune: bool,
-    seed: int,
+    overwrite: bool,
     json_path: str | None,
+    **given: Any,
 ) -> None:
     """Train a classifier on DATASET; the best checkpoint ends at OUT/best.ckpt, the last at OUT/last.ckpt.
 
@@ -103,23 +69,62 @@ def train(
         raise UsageError("--finetune starts from the weights of a checkpoint; name it with --checkpoint.")
     if checkpoint is not None and not (resume or finetune):
         raise UsageError("--checkpoint is where --resume goes on or --finetune starts; give one of them too.")
-    hyper = hyperparameters_for(
-        dataset, model, lr=lr, wd=wd, batch_size=batch_size, num_tbins=num_tbins, random_shift=random_shift,
-        feature_base=feature_base, feature_channels_out=feature_channels_out, width_mul=width_mul,
-        num_ev_reps=num_ev_reps,
-    )  # fmt: skip
-    options = TrainerOptions(
-        max_epochs, max_time, accelerator, devices, num_nodes, precision, seed,
-        progress_bar=sys.stderr.isatty() and not is_quiet(),
-    )  # fmt: skip
+    first = _is_first_process()
+    if not first:
+        logging.getLogger("edgeclf").setLevel(logging.ERROR)
+    start = checkpoint or out / "last.ckpt"
+    before = load_checkpoint(start) if resume else None
+    given = {name: value for name, value in given.items() if value is not None}
     result = fit(
         dataset,
         out,
-        hyper,
-        options,
-        resume=(checkpoint or out / "last.ckpt") if resume else None,
+        _hyperparameters(dataset, given, before),
+        _trainer_options(given, before),
+        resume=start if resume else None,
         finetune=checkpoint if finetune else None,
+        overwrite=overwrite,
     )
+    if not first:
+        return
     say(f"{result.best}: {result.val_accuracy:.1%} of the validation frames right, after {result.epochs} epochs")
     if json_path is not None:
         write_json(json_path, {**asdict(result), "best": str(result.best), "last": str(result.last)})
+
+
+def _is_first_process() -> bool:
+    """Whether this is the first of several processes that train together, each of which runs this command."""
+    rank: int = getattr(rank_zero_only, "rank", 0)  # Lightning's, of what starts the others
+    return rank == 0
+
+
+def _hyperparameters(dataset: Path, given: Mapping[str, Any], before: Checkpoint | None) -> HyperParameters:
+    """Returns what is given, else what a training to go on with had, else the defaults."""
+    names = {f.name for f in fields(HyperParameters)}
+    chosen = {name: value for name, value in given.items() if name in names}
+    model = given.get("model", "ConvRNNClassifier")
+    if before is not None:
+        had = before.hyperparameters
+        model = given.get("model", had.models)
+        chosen = {name: getattr(had, name) for name in names - _OF_THE_DATA} | chosen
+    if chosen.get("use_label_freq") and chosen.get("label_delta_t") is None:
+        raise UsageError("--use-label-freq keeps only frames at the labels' interval; give it with --label-delta-t.")
+    if "label_delta_t" in given and not chosen.get("use_label_freq"):
+        raise UsageError("--label-delta-t is the interval of --use-label-freq; give that too.")
+    balanced = chosen.get("class_weights") == "balanced"
+    hyper = hyperparameters_for(dataset, model, **(chosen | {"class_weights": None} if balanced else chosen))
+    if not balanced:
+        return hyper
+    recordings = ClassificationDataModule(hyper.to_dict(), dataset).split("train")
+    weights = balanced_class_weights([recording.labels for recording in recordings], len(hyper.labels))
+    shown = ", ".join(f"{label} {weight:.3g}" for label, weight in zip(hyper.labels, weights, strict=True))
+    logger.info("class weights: %s", shown)
+    return replace(hyper, class_weights=weights)
+
+
+def _trainer_options(given: Mapping[str, Any], before: Checkpoint | None) -> TrainerOptions:
+    """Returns what is given, else what a training to go on with kept, else the defaults."""
+    names = {f.name for f in fields(TrainerOptions)}
+    chosen = {name: value for name, value in given.items() if name in names}
+    kept = {} if before is None else dict(before.trained_with)
+    shown = sys.stderr.isatty() and not is_quiet() and _is_first_process()
+    return TrainerOptions(**(kept | chosen), progress_bar=shown)

@@ -246,3 +246,15 @@ def test_weights_alone_are_not_resumable(tmp_path: Path) -> None:
     del content["optimizer_states"]
     torch.save(content, tmp_path / "a.ckpt")
     assert not load_checkpoint(tmp_path / "a.ckpt").resumable
+
+
+def test_what_a_checkpoint_says_of_its_training(tmp_path: Path) -> None:
+    """Of another type it is none of ours: Metavision's precision is a number of bits."""
+    values = METAVISION | {"seed": 4, "precision": 16, "max_epochs": np.int64(3), "patience": True}
+    content, _ = lightning_file(values, HyperParameters.from_mapping(METAVISION))
+    torch.save(content, tmp_path / "a.ckpt")
+    loaded = load_checkpoint(tmp_path / "a.ckpt")
+    assert (loaded.epoch, loaded.trained_with) == (3, {"seed": 4})
+    del content["epoch"]
+    torch.save(content, tmp_path / "a.ckpt")
+    assert load_checkpoint(tmp_path / "a.ckpt").epoch is None

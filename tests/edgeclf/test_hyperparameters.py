@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeclf.hyperparameters import HyperParameters, model_classes, output_labels
+from edgeclf.hyperparameters import MODEL_NAMES, HyperParameters, default_batch_size, model_classes, output_labels
 from edgeclf.models import ConvRNNClassifier, LeNetClassifier, Mobilenetv2Classifier, SqueezenetClassifier
 from edgeclf_runtime.errors import UsageError
 
@@ -165,3 +165,14 @@ def test_a_preprocessing_that_is_no_name_is_a_sentence(value: object, message: s
     values = {"models": "ConvRNNClassifier", "classes": ["a"], "height": 48, "width": 48, "delta_t": 10_000}
     with pytest.raises(UsageError, match=message):
         HyperParameters.from_mapping({**values, "preprocess": value})
+
+
+def test_feed_forward_models_take_more_at_once() -> None:
+    """Windows are single predictions, recordings are `num_tbins` each."""
+    found = {name: default_batch_size(name) for name in MODEL_NAMES}
+    assert found == {
+        "ConvRNNClassifier": 8,
+        "LeNetClassifier": 8,
+        "Mobilenetv2Classifier": 64,
+        "SqueezenetClassifier": 64,
+    }

@@ -3,14 +3,17 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
 from torch import Tensor
 
 from edgeclf.data.sequential import VideoInfo
+from edgeclf.evaluation import RecordingLogits
 from edgeclf.hyperparameters import HyperParameters
-from edgeclf.lightning_model import ClassificationModel
-from edgeclf_runtime.errors import UsageError
+from edgeclf.lightning_model import ClassificationModel, summed_loss
+from edgeclf_runtime.errors import EdgeclfError, UsageError
 
 
 def make_batch(steps: int, rows: int, seed: int, keep: list[float] | None = None) -> dict[str, Any]:
@@ -51,6 +54,69 @@ def test_the_loss_counts_labelled_frames_only(module: ClassificationModel) -> No
     loss = module.training_step(batch, 0)
     assert loss is not None
     assert loss.item() == pytest.approx(plain_loss(module.net(batch["inputs"]).detach(), batch["labels"]), rel=1e-5)
+
+
+def test_the_loss_weighs_the_classes(hyper, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = (0.5, 2.0, 1.25)
+    torch.manual_seed(3)
+    module = ClassificationModel(hyper("ConvRNN").to_dict() | {"class_weights": list(weights)}).eval()
+    monkeypatch.setattr(module, "log", lambda *_args, **_kwargs: None)
+    batch = make_batch(5, 3, seed=0)
+    loss = module.training_step(batch, 0)
+    assert loss is not None
+    labelled = batch["frame_is_labeled"].flatten().numpy()
+    labels = batch["labels"].flatten().numpy()[labelled]
+    shares = module.net(batch["inputs"]).double().softmax(-1).detach().flatten(0, 1).numpy()[labelled]
+    expected = log_loss(labels, shares, labels=[0, 1, 2], sample_weight=np.array(weights)[labels])
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert {name.split(".")[0] for name in module.state_dict()} == {"net"}
+    collected = [RecordingLogits("a", batch["labels"].flatten(), module.net(batch["inputs"]).detach().flatten(0, 1))]
+    assert module._mean_loss(collected) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_of_frames_that_count_for_nothing_has_no_loss_and_is_skipped(module: ClassificationModel) -> None:
+    module._class_weights = torch.tensor([0.0, 1.0, 1.0])
+    batch = make_batch(3, 2, seed=0)
+    batch["labels"].zero_()
+    assert module.training_step(batch, 0) is None
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 3.0)])
+def test_the_summed_loss_is_torchs_own(weights: tuple[float, ...] | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 5, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(-1, 3, (4, 5), generator=generator)
+    given = None if weights is None else torch.tensor(weights)
+    loss, weight = summed_loss(logits, labels, given)
+    as_double = None if given is None else given.double()
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), as_double, ignore_index=-1)
+    torch.testing.assert_close(loss / weight, expected)
+    nothing, weight = summed_loss(logits, torch.full((4, 5), -1), given)
+    assert (nothing.item(), weight.item()) == (0, 0)
+    (gradient,) = torch.autograd.grad(nothing, logits)
+    assert not gradient.any()
+
+
+def test_a_batch_of_nothing_but_filler_reaches_every_parameter_with_zero(module: ClassificationModel) -> None:
+    """Where several processes train, one that has run out of recordings takes the last steps with the others."""
+    module.train()
+    batch = make_batch(3, 2, seed=0)
+    batch["labels"].fill_(-1)
+    batch["video_infos"] = [VideoInfo("", 0, 0, 0)] * 2
+    before = {name: value.clone() for name, value in module.net.named_buffers()}
+    loss, weight = module._loss_of(batch)
+    loss.backward()
+    assert (loss.item(), weight.item()) == (0, 0)
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module.net.parameters())
+    assert all(torch.equal(before[name], value) for name, value in module.net.named_buffers())
+    assert module.training_step(batch, 0) is None
+
+
+def test_a_loss_that_is_no_number_is_an_error(module: ClassificationModel) -> None:
+    batch = make_batch(3, 2, seed=0)
+    batch["inputs"][1] = float("nan")
+    with pytest.raises(EdgeclfError, match=r"Training diverged: in batch 4 of epoch 0 the loss is no longer a number"):
+        module.training_step(batch, 4)
 
 
 def test_a_batch_without_labels_is_skipped_but_remembered(module: ClassificationModel) -> None:

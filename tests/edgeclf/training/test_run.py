@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import argparse
 import copy
 import csv
 import os
 import shutil
 import signal
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -21,9 +25,10 @@ from edgeclf.data_module import ClassificationDataModule
 from edgeclf.evaluation import evaluate
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf.lightning_model import ClassificationModel
-from edgeclf.training import TrainerOptions, TrainingResult, _quiet_lightning, hyperparameters_for, train
+from edgeclf.training import TrainerOptions, TrainingResult, train
+from edgeclf.training.failures import quiet_lightning
 from edgeclf.utils_metrics import compute_kpis
-from edgeclf_runtime.errors import DeviceError, EdgeclfError, InputFileError, UsageError
+from edgeclf_runtime.errors import DeviceError, EdgeclfError, InputFileError, MissingPackageError, UsageError
 
 OPTIONS = TrainerOptions(max_epochs=1, accelerator="cpu", devices="1", progress_bar=False)
 
@@ -41,6 +46,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, blobs: Path, hyper) -> tup
     """Three epochs of ConvRNN, uninterrupted."""
     out = tmp_path_factory.mktemp("trained") / "neu é"
     return out, train(blobs, out, replace(hyper("ConvRNN"), lr=0.01), replace(OPTIONS, max_epochs=3))
+
+
+def metrics_of(out: Path) -> list[dict[str, str]]:
+    with (out / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def content_of(path: Path) -> dict[str, Any]:
@@ -100,13 +110,17 @@ def test_each_model_trains_and_its_checkpoint_gives_the_same_logits(
 def test_training_learns(tmp_path: Path, blobs: Path, hyper) -> None:
     """The blobs are told apart by their channel; what always says one class gets half of the frames."""
     settings = replace(hyper("ConvRNN"), feature_base=4, lr=0.02, num_tbins=5, batch_size=2)
-    result = train(blobs, tmp_path, settings, replace(OPTIONS, max_epochs=20))
+    result = train(blobs, tmp_path, settings, replace(OPTIONS, max_epochs=20, seed=1))
     assert result.val_accuracy > 0.8
     with (tmp_path / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["val_acc"]]
     assert len(rows) == 20
     assert max(float(row["val_acc"]) for row in rows) == pytest.approx(result.val_accuracy)
-    assert {"val_loss", "val_recording_acc"} <= rows[0].keys()
+    classes = ("background", "left", "right")
+    each = {f"val_{kind}_{label}" for kind in ("precision", "recall") for label in classes}
+    assert rows[0].keys() == {"epoch", "step", "train_loss", "val_loss", "val_acc", "val_recording_acc", *each}
+    assert [int(row["epoch"]) for row in rows] == list(range(20))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"]) / 2
 
 
 def test_files_are_where_they_are_promised(trained: tuple[Path, TrainingResult]) -> None:
@@ -122,13 +136,37 @@ def test_the_learning_rate_falls_along_a_cosine(trained: tuple[Path, TrainingRes
     assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.01 / 4)
 
 
+def test_the_learning_rate_falls_in_steps(tmp_path: Path, blobs: Path, hyper) -> None:
+    """0.01 · 0.5² in the third epoch; and a resumed training goes on from there, with the weight decay now given."""
+    settings = replace(hyper("ConvRNN"), lr=0.01, lr_scheduler_step_gamma=0.5)
+    result = train(blobs, tmp_path, settings, replace(OPTIONS, max_epochs=3))
+    (optimizer,) = content_of(result.last)["optimizer_states"]
+    assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.01 / 4)
+    train(blobs, tmp_path, replace(settings, wd=0.25), replace(OPTIONS, max_epochs=4), resume=result.last)
+    (optimizer,) = content_of(result.last)["optimizer_states"]
+    assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.01 / 8)
+    assert optimizer["param_groups"][0]["weight_decay"] == 0.25
+
+
+def test_training_stops_when_the_loss_no_longer_falls(
+    tmp_path: Path, blobs: Path, hyper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = [0.9, 0.5, 0.6, 0.4, 0.41, 0.5, 0.1]
+    monkeypatch.setattr(ClassificationModel, "_mean_loss", lambda self, _found: losses[self.current_epoch])
+    with caplog.at_level("INFO", logger="edgeclf"):
+        result = train(blobs, tmp_path, hyper("ConvRNN"), replace(OPTIONS, max_epochs=7, patience=2))
+    assert result.epochs == 6  # 0.41 and 0.5 are two epochs over 0.4
+    assert "stopped: the validation's loss has not fallen for 2 epochs" in caplog.text
+    assert [float(row["val_loss"]) for row in metrics_of(tmp_path)] == pytest.approx(losses[:6])
+
+
 def test_best_is_the_best_and_last_is_the_last(
     tmp_path: Path, blobs: Path, hyper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = {0: 0.2, 1: 0.9, 2: 0.4, 3: 0.9}
     kpis = ClassificationModel._kpis
     monkeypatch.setattr(
-        ClassificationModel, "_kpis", lambda self: kpis(self) | {"accuracy": scores[self.current_epoch]}
+        ClassificationModel, "_kpis", lambda self, found: kpis(self, found) | {"accuracy": scores[self.current_epoch]}
     )
     result = train(blobs, tmp_path, hyper("ConvRNN"), replace(OPTIONS, max_epochs=4))
     assert (content_of(result.best)["epoch"], content_of(result.last)["epoch"]) == (1, 3)
@@ -147,13 +185,34 @@ def test_the_same_seed_trains_the_same_weights(
     assert not same(content_of(other.last)["state_dict"], weights)
 
 
-def test_a_second_training_in_the_same_folder_takes_the_place_of_the_first(
+def test_another_training_is_not_lost_unless_it_may_be(
     tmp_path: Path, blobs: Path, hyper, trained: tuple[Path, TrainingResult]
 ) -> None:
     out = Path(shutil.copytree(trained[0], tmp_path / "out"))
-    result = train(blobs, out, hyper("ConvRNN"), OPTIONS)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for start in ({}, {"resume": trained[1].last}, {"finetune": out / "best.ckpt"}):  # the second from another folder
+        with pytest.raises(UsageError, match=r"out: it holds the checkpoints .*best\.ckpt, last\.ckpt.*--overwrite"):
+            train(blobs, out, replace(hyper("ConvRNN"), lr=0.01), replace(OPTIONS, max_epochs=4), **start)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    # Starting from one of the files that go.
+    settings = replace(hyper("ConvRNN"), lr=0.0)
+    result = train(blobs, out, settings, OPTIONS, finetune=out / "best.ckpt", overwrite=True)
     assert content_of(result.best)["epoch"] == content_of(result.last)["epoch"] == 0
     assert sorted(path.name for path in out.iterdir()) == ["best.ckpt", "hparams.yaml", "last.ckpt", "metrics.csv"]
+    assert [row["epoch"] for row in metrics_of(out)] == ["0"]
+    weights = load_checkpoint(result.last).weights
+    start = load_checkpoint(trained[1].best).weights
+    assert torch.equal(weights["head.module.2.weight"], start["head.module.2.weight"])
+
+
+def test_a_training_that_fails_at_once_removes_nothing(
+    tmp_path: Path, blobs: Path, hyper, trained: tuple[Path, TrainingResult]
+) -> None:
+    out = Path(shutil.copytree(trained[0], tmp_path / "out"))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UsageError):
+        train(blobs, out, hyper("ConvRNN"), replace(OPTIONS, precision="7"), overwrite=True)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_lightnings_test_loop_gives_the_kpis(blobs: Path, trained: tuple[Path, TrainingResult]) -> None:
@@ -161,7 +220,7 @@ def test_lightnings_test_loop_gives_the_kpis(blobs: Path, trained: tuple[Path, T
     data = ClassificationDataModule(loaded.hyperparameters.to_dict(), blobs)
     module = ClassificationModel(loaded.hyperparameters.to_dict())
     module.net.load_state_dict(dict(loaded.weights))
-    with _quiet_lightning():
+    with quiet_lightning():
         trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
         (found,) = trainer.test(module, data, verbose=False)
     results = [recording.result() for recording in evaluate(loaded.build_model(), data.sequences("test"))]
@@ -178,6 +237,79 @@ def test_batches_without_a_label_train_quietly(tmp_path: Path, blobs: Path, hype
 def test_other_precisions(tmp_path: Path, blobs: Path, hyper, precision: str) -> None:
     result = train(blobs, tmp_path, hyper("ConvRNN"), replace(OPTIONS, precision=precision))
     assert load_checkpoint(result.best).build_model()
+
+
+@pytest.fixture
+def nondeterministic_afterwards() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("nondeterministic_afterwards")
+def test_deterministic_algorithms(tmp_path: Path, blobs: Path, hyper, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    step = ClassificationModel.training_step
+
+    def asked(self: ClassificationModel, *batch: Any) -> Any:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return step(self, *batch)
+
+    monkeypatch.setattr(ClassificationModel, "training_step", asked)
+    train(blobs, tmp_path / "a", hyper("ConvRNN"), OPTIONS)
+    assert not any(seen)
+    seen.clear()
+    train(blobs, tmp_path / "b", hyper("ConvRNN"), replace(OPTIONS, deterministic=True))
+    assert seen
+    assert all(seen)
+
+    def without(*_: Any) -> None:
+        raise RuntimeError("histc_cuda does not have a deterministic implementation, but you set 'torch.use'. You can")
+
+    monkeypatch.setattr(ClassificationModel, "training_step", without)
+    with pytest.raises(UsageError, match=r"--deterministic cannot be kept .*histc_cuda does not have"):
+        train(blobs, tmp_path / "c", hyper("ConvRNN"), replace(OPTIONS, deterministic=True))
+
+
+def test_tensorboard_gets_what_the_table_gets(tmp_path: Path, blobs: Path, hyper) -> None:
+    options = replace(OPTIONS, max_epochs=2, loggers=("csv", "tensorboard", "csv"))
+    train(blobs, tmp_path, hyper("ConvRNN"), options)
+    rows = metrics_of(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TensorBoard's own packages
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        found = EventAccumulator(str(tmp_path / "tensorboard"))
+        found.Reload()
+    for name in ("val_loss", "val_acc", "train_loss", "val_recall_left"):
+        assert [event.value for event in found.Scalars(name)] == pytest.approx([float(row[name]) for row in rows])
+        assert [event.step for event in found.Scalars(name)] == [int(row["step"]) for row in rows]
+
+
+def test_demo_videos_are_written_while_training(tmp_path: Path, blobs: Path, hyper) -> None:
+    settings = hyper("ConvRNN")
+    with_demo = train(blobs, tmp_path / "a", settings, replace(OPTIONS, max_epochs=4, demo_every=2))
+    videos = sorted((tmp_path / "a" / "videos").iterdir())
+    assert [path.name for path in videos] == ["demo_epoch_001.mp4", "demo_epoch_003.mp4"]
+    with av.open(str(videos[0])) as file:
+        frames = len(list(file.decode(video=0)))
+    assert frames == len(ClassificationDataModule(settings.to_dict(), blobs).sequences("val")) * settings.num_tbins
+    without = train(blobs, tmp_path / "b", settings, replace(OPTIONS, max_epochs=4))
+    assert same(content_of(with_demo.last)["state_dict"], content_of(without.last)["state_dict"])
+
+
+def test_packages_that_are_missing_are_a_sentence(
+    tmp_path: Path, blobs: Path, hyper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("Neither `tensorboard` nor `tensorboardX` is available.")
+
+    monkeypatch.setattr("edgeclf.training.loggers.TensorBoardLogger", missing)
+    with pytest.raises(MissingPackageError, match=r"--logger tensorboard .*'edgeclf\[tensorboard\]'"):
+        train(blobs, tmp_path, hyper("ConvRNN"), replace(OPTIONS, loggers=("tensorboard",)))
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingPackageError, match=r"'edgeclf\[video\]'"):
+        train(blobs, tmp_path, hyper("ConvRNN"), replace(OPTIONS, demo_every=1))
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 # --- going on
@@ -203,6 +335,7 @@ def test_resuming_gives_what_an_uninterrupted_training_gives(
     result = train(blobs, out, settings, options, resume=out / "last.ckpt")
     assert (seen, result.epochs) == ([2], 3)
     assert result.val_accuracy == whole.val_accuracy
+    assert metrics_of(out) == metrics_of(tmp_path / "whole")
     one, other = content_of(whole.last), content_of(result.last)
     for part in ("state_dict", "optimizer_states", "epoch", "global_step"):
         assert same(one[part], other[part]), part
@@ -276,11 +409,64 @@ def test_finetuning_starts_from_the_weights(
     assert found["head.module.2.weight"].shape[0] == 4
     body = [name for name in learned if not name.startswith("head.module.2")]
     assert all(torch.equal(found[name], start[name]) for name in body)
-    with pytest.raises(UsageError, match=r"best\.ckpt: its weights do not fit ConvRNNClassifier"):
+    with pytest.raises(UsageError, match=r"best\.ckpt: its weights do not fit ConvRNNClassifier.*was 2 and is 4"):
         train(blobs, tmp_path / "x", replace(settings, feature_base=4), OPTIONS, finetune=trained[1].best)
 
 
+def write_metavisions(path: Path, settings: HyperParameters) -> dict[str, torch.Tensor]:
+    """Writes a checkpoint as Metavision ML's training does: an argparse namespace, NumPy numbers, older names."""
+    torch.manual_seed(8)
+    weights = settings.build_model().state_dict()
+    values = settings.to_dict()
+    values["in_channels"] = np.int64(values.pop("preprocess_channels"))
+    values["max_incr_per_pixel"] = np.float64(values.pop("preprocess_kwargs")["max_incr_per_pixel"])
+    values |= {"precision": 16, "max_epochs": np.int64(20), "dataset_path": "/data", "use_label_freq": np.bool_(False)}
+    if settings.models in ("Mobilenetv2Classifier", "SqueezenetClassifier"):
+        values["forward_label_dict"] = dict(enumerate(settings.classes)) | {255: "ignore"}
+        values["backward_label_dict"] = {label: i for i, label in values["forward_label_dict"].items()}
+    state = {f"net.{name}": value for name, value in weights.items()}
+    torch.save({"epoch": 3, "state_dict": state, "hyper_parameters": argparse.Namespace(**values)}, path)
+    return weights
+
+
+def test_metavisions_checkpoints_can_be_finetuned(tmp_path: Path, blobs: Path, hyper_of_each: HyperParameters) -> None:
+    """Of classes of which the data set has one, at another place; the rate is 0, so that weights stay as they were."""
+    recurrent = hyper_of_each.models in ("ConvRNNClassifier", "LeNetClassifier")
+    theirs = ("up", "down", "left") if recurrent else ("background", "up", "down", "left")
+    weights = write_metavisions(tmp_path / "theirs.ckpt", replace(hyper_of_each, classes=theirs))
+    settings = replace(hyper_of_each, lr=0.0, wd=0.0)
+    result = train(blobs, tmp_path / "out", settings, OPTIONS, finetune=tmp_path / "theirs.ckpt")
+    found = load_checkpoint(result.last).weights
+    *body, weight, bias = (name for name in found if name.endswith(("weight", "bias")))
+    assert all(torch.equal(found[name], weights[name]) for name in body)
+    for name in (weight, bias):
+        assert torch.equal(found[name][:2], weights[name][[0, 3]])
+    assert not torch.equal(found[weight][2], weights[weight][2])
+
+
 # --- what goes wrong
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_training_that_diverges_is_a_sentence_and_leaves_the_checkpoints(
+    tmp_path: Path, blobs: Path, hyper, trained: tuple[Path, TrainingResult], monkeypatch, where: str
+) -> None:
+    out = Path(shutil.copytree(trained[0], tmp_path / "out"))
+    before = {path.name: path.read_bytes() for path in out.glob("*.ckpt")}
+    settings = replace(hyper("ConvRNN"), lr=1e30)
+    if where == "validation":  # as where the last step of an epoch is the one too many
+        settings = replace(settings, lr=0.01)
+        monkeypatch.setattr(ClassificationModel, "_mean_loss", lambda *_: float("nan"))
+    with pytest.raises(EdgeclfError, match=r"Training diverged: .* the .*loss is no longer a number.*--lr") as caught:
+        train(blobs, out, settings, replace(OPTIONS, max_epochs=5), resume=out / "last.ckpt")
+    assert caught.value.exit_code == 1
+    assert {path.name: path.read_bytes() for path in out.glob("*.ckpt")} == before
+
+
+def test_processes_that_cannot_report_back_are_refused(tmp_path: Path, blobs: Path, hyper) -> None:
+    for strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
+        with pytest.raises(UsageError, match=f"--strategy {strategy} .*give --strategy ddp"):
+            train(blobs, tmp_path, hyper("ConvRNN"), replace(OPTIONS, devices="2", strategy=strategy))
 
 
 @pytest.mark.parametrize(
@@ -292,6 +478,7 @@ def test_finetuning_starts_from_the_weights(
         ({"precision": "3-true"}, UsageError),
         ({"accelerator": "abacus"}, UsageError),
         ({"max_time": "soon"}, UsageError),
+        ({"strategy": "together"}, UsageError),
         ({"num_nodes": 0}, UsageError),
     ],
 )
@@ -375,15 +562,7 @@ def test_a_split_that_is_missing_or_without_labels_is_refused(
     assert not out.exists()
 
 
-# --- hyper-parameters
-
-
-def test_hyper_parameters_come_from_the_data_set(blobs: Path, hyper) -> None:
-    found = hyperparameters_for(
-        blobs, "ConvRNNClassifier", feature_base=2, feature_channels_out=8, num_tbins=4, lr=None
-    )
-    assert found == replace(hyper("ConvRNN"), batch_size=8)
-    assert hyperparameters_for(blobs, "SqueezenetClassifier").classes == ("background", "left", "right")
+# --- what stays as it was
 
 
 def test_training_leaves_no_trace_in_its_inputs(folder: Path, tmp_path: Path, hyper) -> None:
@@ -400,13 +579,3 @@ def test_the_module_loads_again_by_lightnings_own_way(trained: tuple[Path, Train
     again = ClassificationModel.load_from_checkpoint(result.last)
     weights = load_checkpoint(result.last).weights
     assert all(torch.equal(value, weights[name]) for name, value in again.net.state_dict().items())
-
-
-def test_more_processes_than_one_are_refused(tmp_path: Path, blobs: Path, hyper) -> None:
-    with pytest.raises(UsageError, match="make 2 processes"):
-        train(
-            blobs,
-            tmp_path,
-            hyper("ConvRNN"),
-            TrainerOptions(max_epochs=1, accelerator="cpu", devices="2", progress_bar=False),
-        )
