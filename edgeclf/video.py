@@ -23,6 +23,7 @@ from torch import Tensor
 
 from edgeclf.data.labels import IGNORED, recording_name
 from edgeclf.data.sequential import Batch, VideoInfo
+from edgeclf.event_image import event_image, image_scale
 from edgeclf_runtime.errors import MissingPackageError, UsageError
 from edgeclf_runtime.files import written_whole
 
@@ -31,32 +32,10 @@ logger = logging.getLogger(__name__)
 Picture = NDArray[np.uint8]
 """`[rows, columns, 3]`, red, green, blue."""
 
-_NOTHING, _POSITIVE, _NEGATIVE = (np.array(c, np.float32) for c in ((24, 28, 38), (236, 240, 245), (70, 140, 225)))
 _RIGHT, _WRONG, _NEUTRAL, _TEXT = (60, 190, 105), (235, 80, 70), (105, 110, 120), (225, 228, 232)
 _MARGIN, _LINE = 6, 17
 _NARROWEST, _WIDEST = 208, 480
 """Widths of a tile's picture in pixels: smaller frames are enlarged a whole number of times, larger ones shrunk."""
-
-
-def event_image(frame: NDArray[np.float32], scale: float) -> Picture:
-    """Returns an event frame `[C, H, W]` as a picture, whatever its preprocessing.
-
-    Two channels are negative and positive events, blue and white. Of other numbers of channels the mean is shown,
-    values below zero blue and those above white. Small values are raised by a square root.
-
-    Args:
-        frame: The frame.
-        scale: The value that shows in full.
-    """
-    if frame.shape[0] == 2:
-        negative, positive = np.abs(frame)
-    else:
-        mean = frame.mean(0)
-        negative, positive = np.maximum(-mean, 0), np.maximum(mean, 0)
-    shares = [np.sqrt(np.clip(part / scale, 0, 1))[..., None] for part in (positive, negative)]
-    light = _NOTHING + shares[1] * (_NEGATIVE - _NOTHING)
-    picture: Picture = np.rint(light + shares[0] * (_POSITIVE - light)).astype(np.uint8)
-    return picture
 
 
 def demo_images(
@@ -73,18 +52,18 @@ def demo_images(
         labels: Names of the outputs.
         num_batches: How many batches are shown, at most.
     """
-    scale, streams = 0.0, 0
+    streams = 0
     for batch in islice(batches, num_batches):
         frames, truth = batch["inputs"].float().cpu().numpy(), batch["labels"].cpu()
         shown = len(truth)
         first = len(frames) - shown  # what comes before belongs to a window
-        scale = max(scale, float(np.abs(frames).max()))
+        scale = image_scale(list(frames.reshape(-1, *frames.shape[2:])))
         shares = None if predict is None else predict(batch).detach().float().softmax(-1).cpu()
         streams = streams or frames.shape[1]  # a last batch that is smaller leaves tiles empty
         for k in range(shown):
             tiles = [
                 _tile(
-                    event_image(frames[first + k, row], scale or 1.0),
+                    np.rint(255 * event_image(frames[first + k, row], scale)).astype(np.uint8),
                     _position(info, k),
                     _answer(int(truth[k, row]), None if shares is None else shares[k, row], labels),
                 )

@@ -71,6 +71,7 @@ def make_checkpoint(options: argparse.Namespace) -> None:
             work / "run",
             hyper,
             TrainerOptions(max_epochs=options.epochs, seed=SEED, progress_bar=sys.stderr.isatty()),
+            overwrite=True,
         )
         minutes = (time.monotonic() - started) / 60
         checkpoint = ship_checkpoint(result.best)
