@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,8 @@ from edgeclf_export.export import export_checkpoint
 ROOT = Path(__file__).parents[1]
 
 
-def _python_of(document: str) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
-    return str(code)
+def _programs_of(document: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def test_the_contracts_program_runs_any_exported_model(
 ) -> None:
     shutil.copy(request.getfixturevalue(model), tmp_path / "best.onnx")
     monkeypatch.chdir(tmp_path)
-    exec(_python_of("docs/contract.md"), {})
+    (program,) = _programs_of("docs/contract.md")
+    exec(program, {})
     assert capsys.readouterr().out.count("[[") == 5
 
 
@@ -55,5 +57,19 @@ def test_the_readmes_program_streams_a_recording(
     shutil.copy(gestures, tmp_path / "best.onnx")
     shutil.copy(find_samples().recording, tmp_path / "recording.raw")
     monkeypatch.chdir(tmp_path)
-    exec(_python_of("README.md"), {})
+    (program,) = _programs_of("README.md")
+    exec(program, {})
     assert "scissors" in capsys.readouterr().out
+
+
+def test_the_preprocessing_pages_programs_run() -> None:
+    """In a process of its own, as one of them registers a preprocessing."""
+    built_in, of_ones_own = _programs_of("docs/preprocessing.md")
+    program = f"""{built_in}
+assert frame.shape == (6, 480, 640) and (frame != 0).sum() == 1 and abs(frame[1, 5, 7] - 0.65 / 5) < 1e-6
+{of_ones_own}
+seen = create_preprocessing("seen", sensor_size=(640, 480), delta_t=10_000)(events, 20_000)
+assert np.argwhere(seen).tolist() == [[0, 5, 7]]
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
