@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from edgeclf.data.raw_writer import WrittenFormat, write_recording
 from edgeclf_runtime.events import Events, open_recording
+from machine import processor
 
 SENSOR = (1280, 720)
 DEFAULT_SAMPLES = Path(os.environ.get("EDGECLF_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -171,16 +172,6 @@ def summarise(result: dict[str, Any]) -> dict[str, Any]:
         "bytes_per_second_median": result["bytes"] / median,
         "times_fromfile": median / statistics.median(result["fromfile_seconds"]),
     }
-
-
-def processor() -> str:
-    """Returns the processor's name as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:

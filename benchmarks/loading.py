@@ -44,6 +44,7 @@ from edgeclf.hyperparameters import HyperParameters
 from edgeclf.models import State, detach_state
 from edgeclf_runtime.errors import EdgeclfError
 from edgeclf_runtime.tensor_file import TensorAttributes, write_tensor_file
+from machine import processor
 
 CLASSES = ("left", "right")
 DELTA_T = 10_000
@@ -166,16 +167,6 @@ def measure(
 def summarise(result: dict[str, list[float]]) -> dict[str, Any]:
     """Returns the rounds' numbers with their medians."""
     return {**{f"{name}_median": statistics.median(values) for name, values in result.items()}, "rounds": result}
-
-
-def processor() -> str:
-    """Returns the processor's name as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -28,6 +28,7 @@ import numpy as np
 
 from edgeclf_runtime.events import Events, open_recording
 from edgeclf_runtime.preprocessing import create_preprocessing, preprocessing_names
+from machine import processor
 
 SENSORS = ((1280, 720), (320, 320))
 RECORDED = SENSORS[0]  # the real recording's sensor
@@ -75,16 +76,6 @@ def measure(events: Events, sensor_size: tuple[int, int], rounds: int) -> dict[s
             preprocess(events, 0)
             seconds[name].append(time.perf_counter() - start)
     return seconds
-
-
-def processor() -> str:
-    """Returns the processor's name as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def print_table(sensor_size: tuple[int, int], results: list[dict[str, Any]]) -> None:
