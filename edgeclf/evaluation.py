@@ -90,7 +90,7 @@ def evaluate(model: Classifier, batches: Iterable[Batch]) -> list[RecordingLogit
 def unroll_batch(model: Classifier, batch: Batch, memory: State | None) -> tuple[Tensor, State]:
     """Runs a classifier over one batch, of consecutive frames or of windows.
 
-    Rows that only fill the batch up stay out of the network, whose batch normalisation would learn from them; a batch
+    Frames that only fill the batch up stay out of the network, whose batch normalisation would learn from them; a batch
     of nothing else does not reach it. Where only the last frames of the rows have labels (windows), the frames before
     them become memory, and a feed-forward network does not run on them.
 
@@ -100,32 +100,22 @@ def unroll_batch(model: Classifier, batch: Batch, memory: State | None) -> tuple
         memory: The state after the batch before; None before the first one.
 
     Returns:
-        Logits `[T, B, K]` for the T frames that `labels` has, and the state after the batch; both zero in rows that
-        only fill it up.
+        Logits `[T, B, K]` for the T frames that `labels` has, and the state after the batch; what they are for frames
+        that only fill it up, and in rows that end with such, says nothing.
     """
     x, steps = batch["inputs"], batch["labels"].shape[0]
     if memory is None:
         memory = model.initial_state(x.shape[1], x.shape[-2], x.shape[-1])
     state = mask_state(memory, batch["mask_keep_memory"])
-    rows = [row for row, info in enumerate(batch["video_infos"]) if info.path]
-    if not rows:
-        return x.new_zeros(steps, x.shape[1], model.num_classes), {n: torch.zeros_like(v) for n, v in state.items()}
-    if len(rows) < x.shape[1]:
-        x, state = x[:, rows], {name: value[rows] for name, value in state.items()}
+    known = torch.tensor([info.frames for info in batch["video_infos"]])
+    if not known.any():
+        return x.new_zeros(steps, x.shape[1], model.num_classes), state
+    present = None if (known == steps).all() else (torch.arange(steps)[:, None] < known).to(x.device)
     if isinstance(model, FeedForwardClassifier):
         before = len(x) - steps
         state = model.remember(x[:before], state) if before else state
-        logits, state = model.unroll(x[before:], state)
-    else:
-        logits, state = model.unroll(x, state)
-        logits = logits[-steps:]
-    batch_size = len(batch["video_infos"])
-    return _spread(logits, 1, rows, batch_size), {n: _spread(v, 0, rows, batch_size) for n, v in state.items()}
-
-
-def _spread(value: Tensor, axis: int, rows: list[int], batch: int) -> Tensor:
-    """Returns `value` with its entries along the batch axis at `rows` of `batch` rows, and zeros at the others."""
-    if len(rows) == batch:
-        return value
-    shape = [*value.shape[:axis], batch, *value.shape[axis + 1 :]]
-    return value.new_zeros(shape).index_copy(axis, torch.tensor(rows, device=value.device), value)
+        return model.unroll(x[before:], state, present)
+    if present is not None and len(x) > steps:
+        present = torch.cat([present[:1].expand(len(x) - steps, -1), present])
+    logits, state = model.unroll(x, state, present)
+    return logits[-steps:], state

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler
 
 from edgeclf.data.augmentation import Augmentation, Transformation
 
@@ -47,7 +47,22 @@ class _Run(NamedTuple):
     stop: int
 
 
-class SequentialPlan(Sampler[Pieces]):
+class EpochPlan(DistributedSampler[Pieces]):
+    """What every plan is: the sampler of one of several processes, whose share of an epoch it gives.
+
+    Being a distributed sampler, it is told the epoch by Lightning (`set_epoch`), and not shared out once more.
+
+    Args:
+        things: How many recordings or windows all processes share.
+        rank: Number of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, things: int, rank: int, world_size: int) -> None:
+        super().__init__(cast("Any", range(things)), world_size, rank)  # all that is asked of a data set is its length
+
+
+class SequentialPlan(EpochPlan):
     """Recordings side by side, `num_tbins` frames of each at a time, so that memory can be carried on.
 
     A row goes through a recording to its end and then takes another one. The last frames of a recording may be fewer,
@@ -77,46 +92,55 @@ class SequentialPlan(Sampler[Pieces]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__(len(lengths), rank, world_size)
         self._lengths = list(lengths)
         self._num_tbins = num_tbins
         self._seed = shuffle_seed
         self._longest_run = max_consecutive_batch
         self._augmentation = augmentation
-        self._rank, self._world_size = rank, world_size
-        self._epoch = 0
-        # Any order will do: which recording goes where depends on it, how many batches there are does not.
-        sides = [self._runs(recordings) for recordings in self._sides(range(len(self._lengths)))]
-        self.batch_size = min(batch_size, max(map(len, sides)))
-        self._count = max(sum(map(self._batches, row)) for runs in sides for row in [*self._rows(runs), []])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the recordings, where they are shuffled; Lightning calls this before each epoch."""
-        self._epoch = epoch
+        runs = self._runs(range(len(self._lengths)))
+        self.batch_size = min(batch_size, -(-len(runs) // world_size))
+        self._count = self._largest_count()
 
     def __len__(self) -> int:
-        """Returns the number of batches, the same in every epoch and for every process."""
+        """Returns the number of batches, the same in every epoch and for every process; the last may be empty."""
         return self._count
 
     def __iter__(self) -> Iterator[Pieces]:
         """Yields the batches of this process in the epoch."""
-        order: list[int] = list(range(len(self._lengths)))
-        if self._seed is None:
-            rows = self._rows(self._runs(self._sides(order)[self._rank]))
-        else:
-            rng = np.random.default_rng((self._seed, self._epoch))
-            runs = self._runs(self._sides(rng.permutation(order))[self._rank])
-            rows = self._rows([runs[i] for i in rng.permutation(len(runs))])
-            # A row took its longest run first, which shall not come first in every epoch.
+        rng = None if self._seed is None else np.random.default_rng((self._seed, self.epoch))
+        rows = self._rows(rng)[self.rank]
+        if rng is not None:
+            # A row took its longest runs first, which shall not come first in every epoch.
             rows = [[row[i] for i in rng.permutation(len(row))] for row in rows]
         pieces = [self._pieces(row) for row in rows]
         for _ in range(self._count):
             yield tuple(next(row, None) for row in pieces)
 
-    def _sides(self, order: Iterable[int]) -> list[list[int]]:
-        """Returns the recordings of each process."""
-        order = list(order)
-        sizes = [self._batches(_Run(recording, 0, self._lengths[recording])) for recording in order]
-        return [[order[i] for i in side] for side in _spread(sizes, self._world_size, self._seed is not None)]
+    def _largest_count(self) -> int:
+        """Returns how many batches an epoch has at most.
+
+        Lightning asks for the number once. Recordings that go wherever there is least, in whatever order, leave no
+        place with more than its share and, of one recording, the part that is not its share (Graham 1966).
+        """
+        if self._seed is None:
+            return max((self._size(row) for side in self._rows(None) for row in side), default=0)
+        sizes = [self._batches(length) for length in self._lengths]
+        longest = max(sizes, default=0)
+        side = sum(sizes) / self.num_replicas + (1 - 1 / self.num_replicas) * longest
+        if self._longest_run is not None:
+            longest = min(longest, self._longest_run)
+        rows = max(self.batch_size, 1)
+        return int(side / rows + (1 - 1 / rows) * longest + 1e-9)
+
+    def _rows(self, rng: np.random.Generator | None) -> list[list[list[_Run]]]:
+        """Returns, for each process, the sequences through which each row of its batches goes."""
+        sizes = [self._batches(length) for length in self._lengths]
+        sides = [self._runs(recordings) for recordings in _spread(sizes, self.num_replicas, rng)]
+        return [
+            [[runs[i] for i in row] for row in _spread([self._size([run]) for run in runs], self.batch_size, rng)]
+            for runs in sides
+        ]
 
     def _runs(self, recordings: Iterable[int]) -> list[_Run]:
         """Returns the sequences into which recordings are cut; none of a recording without frames."""
@@ -127,24 +151,21 @@ class SequentialPlan(Sampler[Pieces]):
             runs += [_Run(recording, start, min(start + step, length)) for start in range(0, length, max(step, 1))]
         return runs
 
-    def _rows(self, runs: Sequence[_Run]) -> list[list[_Run]]:
-        """Returns the sequences through which each row of the batches goes."""
-        sizes = [self._batches(run) for run in runs]
-        return [[runs[i] for i in row] for row in _spread(sizes, self.batch_size, self._seed is not None)]
+    def _size(self, row: Iterable[_Run]) -> int:
+        return sum(self._batches(run.stop - run.start) for run in row)
 
-    def _batches(self, run: _Run) -> int:
-        return -(-(run.stop - run.start) // self._num_tbins)
+    def _batches(self, frames: int) -> int:
+        return -(-frames // self._num_tbins)
 
     def _pieces(self, row: Iterable[_Run]) -> Iterator[Piece]:
         """Yields the pieces of a row, one for each batch, as long as it has any."""
         for recording, begin, end in row:
-            # Of the recording and the epoch alone, so that all its pieces are changed alike.
-            change = _drawn(self._augmentation, self._seed, self._epoch, recording)
+            change = _drawn(self._augmentation, self._seed, self.epoch, recording)
             for start in range(begin, end, self._num_tbins):
                 yield Piece(recording, start, min(self._num_tbins, end - start), start > begin, change)
 
 
-class WindowPlan(Sampler[Pieces]):
+class WindowPlan(EpochPlan):
     """Labelled frames of all recordings in random order, each with those before it that a prediction sees.
 
     Every labelled frame comes exactly once in an epoch, whatever the number of processes, and each process has the same
@@ -155,7 +176,7 @@ class WindowPlan(Sampler[Pieces]):
         batch_size: Windows of a batch.
         frames: Frames of a window; the last is the labelled one.
         seed: Of the order, another in every epoch.
-        augmentation: How windows are changed, each in another way.
+        augmentation: How recordings are changed, in every epoch in another way.
         rank: Number of this process.
         world_size: Number of processes.
     """
@@ -171,54 +192,51 @@ class WindowPlan(Sampler[Pieces]):
         world_size: int = 1,
     ) -> None:
         found = [np.flatnonzero(of_one >= 0) for of_one in labels]
+        super().__init__(sum(of_one.size for of_one in found), rank, world_size)
         self._frame = np.concatenate([np.empty(0, np.int64), *found])
         self._recording = np.repeat(np.arange(len(found)), [of_one.size for of_one in found])
         self._frames = frames
         self._seed = seed
         self._augmentation = augmentation
-        self._rank, self._world_size = rank, world_size
-        self._epoch = 0
         self.batch_size = min(batch_size, -(-self._frame.size // world_size))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the windows; Lightning calls this before each epoch."""
-        self._epoch = epoch
 
     def __len__(self) -> int:
         """Returns the number of batches, the same in every epoch and for every process."""
-        return -(-self._frame.size // max(self.batch_size * self._world_size, 1))
+        return -(-self._frame.size // max(self.batch_size * self.num_replicas, 1))
 
     def __iter__(self) -> Iterator[Pieces]:
         """Yields the batches of this process in the epoch."""
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._frame.size)
-        own = order[self._rank :: self._world_size]
+        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._frame.size)
+        own = order[self.rank :: self.num_replicas]
         for at in range(len(self)):
             chosen = own[at * self.batch_size : (at + 1) * self.batch_size]
             pieces: list[Piece | None] = [self._piece(int(self._recording[i]), int(self._frame[i])) for i in chosen]
             yield tuple(pieces + [None] * (self.batch_size - len(pieces)))
 
     def _piece(self, recording: int, frame: int) -> Piece:
-        change = _drawn(self._augmentation, self._seed, self._epoch, recording, frame)
+        change = _drawn(self._augmentation, self._seed, self.epoch, recording)
         return Piece(recording, frame - self._frames + 1, self._frames, False, change)
 
 
-def _drawn(augmentation: Augmentation | None, seed: int | None, *of_what: int) -> Transformation | None:
-    """Returns the change for something that is counted by the numbers `of_what`, the same whenever it is asked for."""
+def _drawn(augmentation: Augmentation | None, seed: int | None, epoch: int, recording: int) -> Transformation | None:
+    """Returns how a recording is changed in an epoch: of both alone, so that all its frames are changed alike."""
     if not augmentation or seed is None:
         return None
-    return augmentation.draw(np.random.default_rng((seed, *of_what)))
+    return augmentation.draw(np.random.default_rng((seed, epoch, recording)))
 
 
-def _spread(sizes: Sequence[int], bins: int, largest_first: bool) -> list[list[int]]:
+def _spread(sizes: Sequence[int], bins: int, rng: np.random.Generator | None) -> list[list[int]]:
     """Returns which of the things of these sizes go into each of `bins`: the next one always into the emptiest.
 
-    Largest first (Graham 1969), how full the bins become depends on the sizes alone and not on their order, and the
-    fullest one holds at most a third more than in the best spread there is.
+    With `rng` large ones tend to come first, so that the bins become about as full as each other, and which things
+    are together is left to chance; without, they come as they are.
     """
-    order = sorted(range(len(sizes)), key=lambda i: -sizes[i]) if largest_first else range(len(sizes))
+    order = np.arange(len(sizes))
+    if rng is not None:
+        order = np.argsort(-np.array(sizes, float) * rng.uniform(0.5, 1.5, len(sizes)), kind="stable")
     fullness = [(0, i) for i in range(bins)]
     result: list[list[int]] = [[] for _ in range(bins)]
-    for i in order:
+    for i in order.tolist():
         size, emptiest = fullness[0]
         result[emptiest].append(i)
         heapq.heapreplace(fullness, (size + sizes[i], emptiest))

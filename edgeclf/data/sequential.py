@@ -193,7 +193,7 @@ class WindowDataset(RecordingDataset):
         batch_size: Windows side by side.
         frames: Frames of a window.
         seed: Of the order of the windows, another every epoch.
-        augmentation: How windows are changed, each in another way.
+        augmentation: How recordings are changed, all windows of one alike, in every epoch in another way.
         rank: Number of this process.
         world_size: Number of processes.
 

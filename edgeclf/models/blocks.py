@@ -26,6 +26,21 @@ class ConvLayer(nn.Sequential):
         )
 
 
+def over_frames(module: nn.Module, x: Tensor, present: Tensor | None = None) -> Tensor:
+    """Returns what a module makes of the frames of sequences, all at once.
+
+    Args:
+        module: Maps `[N, ...]` to `[N, ...]`.
+        x: `[T, B, ...]`.
+        present: bool `[T, B]`; what is not stays out of the module, and is 0 in the result. None: all are.
+    """
+    if present is None:
+        out: Tensor = module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return out
+    mapped: Tensor = module(x[present])
+    return mapped.new_zeros(*x.shape[:2], *mapped.shape[1:]).index_put((present,), mapped)
+
+
 class SequenceWise(nn.Module):
     """Applies a module to every frame of a sequence at once, by folding time into the batch axis."""
 
@@ -33,10 +48,9 @@ class SequenceWise(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps `[T, B, ...]` to `[T, B, ...]`."""
-        out: Tensor = self.module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        return out
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """Maps `[T, B, ...]` to `[T, B, ...]`; see `over_frames`."""
+        return over_frames(self.module, x, present)
 
     def step(self, frame: Tensor) -> Tensor:
         """Maps `[B, ...]` to `[B, ...]`."""
@@ -76,10 +90,12 @@ class ConvRNN(nn.Module):
         """Returns the shape of `h` and of `c` for inputs of `height` × `width`, without the batch axis."""
         return (self.out_channels, -(-height // self.stride), -(-width // self.stride))
 
-    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, h: Tensor, c: Tensor, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Maps `[T, B, in_channels, H, W]` and the state to `[T, B, out_channels, H', W']` and the next state."""
         outputs = []
-        for gates_of_x in self.conv_x2h(x).unbind(0):
+        for gates_of_x in self.conv_x2h(x, present).unbind(0):
             h, c = self.timepool(gates_of_x, h, c)
             outputs.append(h)
         return torch.stack(outputs), h, c

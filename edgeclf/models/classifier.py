@@ -34,12 +34,15 @@ class Classifier(nn.Module, ABC):
         """
 
     @abstractmethod
-    def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def unroll(self, x: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
         """Runs over a sequence of frames.
 
         Args:
             x: Event frames, float `[T, B, C, H, W]`.
             state: The state before the first frame.
+            present: bool `[T, B]`, False for frames that only fill the batch up after a recording's end. Batch
+                normalisation does not see them; their logits, and the state of a row that ends with them, say nothing.
+                None: all frames are there.
 
         Returns:
             Logits `[T, B, K]` and the state after the last frame. Equal to T calls of `step` in evaluation mode,

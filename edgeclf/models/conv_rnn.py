@@ -55,14 +55,14 @@ class ConvRNNClassifier(Classifier):
             _, height, width = shape
         return spec
 
-    def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def unroll(self, x: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
         """Runs over a sequence; see `Classifier.unroll`."""
-        x = self.conv1(x)
+        x = self.conv1(x, present)
         after: State = {}
         for i, layer in enumerate(self._layers()):
-            x, h, c = layer(x, state[f"conv2.{i}.h"], state[f"conv2.{i}.c"])
+            x, h, c = layer(x, state[f"conv2.{i}.h"], state[f"conv2.{i}.c"], present)
             after[f"conv2.{i}.h"], after[f"conv2.{i}.c"] = h, c
-        return self.head(x).mean((-2, -1)), after
+        return self.head(x, present).mean((-2, -1)), after
 
     def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Runs on one frame a stream; see `Classifier.step`."""

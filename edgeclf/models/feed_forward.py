@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgeclf.models.blocks import over_frames
 from edgeclf.models.classifier import Classifier, State, StateSpec
 from edgeclf_runtime.errors import UsageError
 
@@ -43,14 +44,14 @@ class FeedForwardClassifier(Classifier):
             return {}
         return {"history": ((self.num_ev_reps - 1) * self.channels, height, width)}
 
-    def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def unroll(self, x: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
         """Runs over a sequence; see `Classifier.unroll`."""
-        steps, batch = x.shape[:2]
+        steps = x.shape[0]
         windows = x
         if self.num_ev_reps > 1:
             frames = self._with_history(x, state)
             windows = torch.cat([frames[k : k + steps] for k in range(self.num_ev_reps)], dim=2)
-        return self.model(windows.flatten(0, 1)).unflatten(0, (steps, batch)), self.remember(x, state)
+        return over_frames(self.model, windows, present), self.remember(x, state)
 
     def remember(self, x: Tensor, state: State) -> State:
         """Returns the state after frames `[T, B, C, H, W]`, without running the network on them."""

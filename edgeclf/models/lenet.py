@@ -63,12 +63,13 @@ class LeNetClassifier(Classifier):
         shape = self._rnn().state_shape(side[0], side[1])
         return {"bottleneck_rnn.1.h": shape, "bottleneck_rnn.1.c": shape}
 
-    def unroll(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def unroll(self, x: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
         """Runs over a sequence; see `Classifier.unroll`."""
-        features = self.lenet(x)
+        features = self.lenet(x, present)
         squeeze, _, expand = self.bottleneck_rnn
-        y, h, c = self._rnn()(squeeze(features), state["bottleneck_rnn.1.h"], state["bottleneck_rnn.1.c"])
-        logits = self.head(features + expand(y)).mean((-2, -1))
+        before = (state["bottleneck_rnn.1.h"], state["bottleneck_rnn.1.c"])
+        y, h, c = self._rnn()(squeeze(features, present), *before, present)
+        logits = self.head(features + expand(y, present), present).mean((-2, -1))
         return logits, {"bottleneck_rnn.1.h": h, "bottleneck_rnn.1.c": c}
 
     def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:

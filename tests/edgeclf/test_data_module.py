@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from argparse import Namespace
 from collections import defaultdict
 from pathlib import Path
@@ -237,3 +239,50 @@ def test_classes_of_the_data_set_that_the_model_lacks_are_left_out(tmp_path: Pat
     write_label_map(folder, ["left", "up"])
     found = ClassificationDataModule(hyper("ConvRNN").to_dict(), folder).split("test")
     assert [set(recording.labels.tolist()) for recording in found] == [{0, 1}, {0, -1}, {0, 1}]
+
+
+_USERS_SCRIPT = """
+import sys
+from lightning.pytorch import Callback, Trainer
+from edgeclf.data_module import ClassificationDataModule
+from edgeclf.hyperparameters import HyperParameters
+from edgeclf.lightning_model import ClassificationModel
+
+class Seen(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        for row, info in enumerate(batch["video_infos"]):
+            if info.path:
+                keep = int(batch["mask_keep_memory"][row])
+                line = f"{{trainer.current_epoch}} {{info.path}} {{info.start_frame}} {{info.frames}} {{keep}}\\n"
+                with open(f"seen{{trainer.global_rank}}.txt", "a") as file:
+                    file.write(line)
+
+hparams = {hparams}
+trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=2, logger=False,
+                  enable_checkpointing=False, enable_progress_bar=False, callbacks=[Seen()])
+trainer.fit(ClassificationModel(hparams), ClassificationDataModule(hparams, sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_users_own_trainer_shares_recordings_out_once(blobs: Path, hyper, tmp_path: Path) -> None:
+    """Lightning's defaults, two processes: each recording is with one, whole and in order."""
+    script = tmp_path / "train.py"
+    script.write_text(_USERS_SCRIPT.format(hparams=hyper("ConvRNN").to_dict()), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, script, blobs], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = defaultdict(list)
+    for rank in range(2):
+        for line in (tmp_path / f"seen{rank}.txt").read_text().splitlines():
+            epoch, path, *numbers = line.split()
+            seen[int(epoch), Path(path).stem].append((rank, *map(int, numbers)))
+    lengths = {"train_0": 9, "train_1": 6, "train_2": 13, "train_3": 7}
+    assert {key: len({rank for rank, *_ in pieces}) for key, pieces in seen.items()} == {
+        (epoch, name): 1 for epoch in range(2) for name in lengths
+    }
+    for (_, name), pieces in seen.items():
+        assert [piece[1:] for piece in pieces] == [
+            (start, min(4, lengths[name] - start), int(start > 0)) for start in range(0, lengths[name], 4)
+        ]

@@ -120,6 +120,34 @@ def test_a_recurrent_model_runs_through_a_window(hyper, build) -> None:
         torch.testing.assert_close(logits, model(batch["inputs"])[-1:])
 
 
+def test_frames_after_a_recordings_end_leave_no_trace(hyper_of_each: HyperParameters, build) -> None:
+    """In training, batch normalisation sees the recordings' frames alone: three of one row, one of the other."""
+    frames = torch.rand(3, 2, 2, 48, 48)
+    batch = {
+        "inputs": frames,
+        "labels": torch.zeros(3, 2, dtype=torch.long),
+        "mask_keep_memory": torch.zeros(2, 1, 1, 1),
+        "frame_is_labeled": torch.ones(3, 2, dtype=torch.bool),
+        "video_infos": [VideoInfo("a.h5", 0, 3, 0), VideoInfo("b.h5", 0, 1, 0)],
+    }
+    garbage = frames.clone()
+    garbage[1:, 1] = 100
+    of_models = []
+    for inputs in (frames, garbage):
+        torch.manual_seed(0)
+        model = build(hyper_of_each).train()
+        seen: list[int] = []
+        for part in model.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.register_forward_hook(lambda _, given, __, seen=seen: seen.append(len(given[0])))
+        torch.manual_seed(1)  # of dropout
+        logits, _ = unroll_batch(model, batch | {"inputs": inputs}, None)
+        assert set(seen) <= {4}
+        of_models.append([logits[:, 0], logits[:1, 1], *model.buffers()])
+    for found, right in zip(*of_models, strict=True):
+        torch.testing.assert_close(found, right, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("memory", [False, True])
 def test_a_batch_without_a_row_does_not_reach_the_network(hyper_of_each: HyperParameters, build, memory: bool) -> None:
     model = build(hyper_of_each).train()

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from torch.utils.data import DistributedSampler
 
 from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.plan import Piece, SequentialPlan, WindowPlan, _spread
@@ -135,23 +136,43 @@ def test_all_pieces_of_a_recording_are_changed_alike_and_in_another_way_the_next
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_spreading_the_largest_first_is_near_the_best_spread(seed: int) -> None:
-    """Graham's bound, 4/3 - 1/(3m), against all spreads there are; and the order of the sizes does not matter."""
+def test_spreading_fills_places_about_as_the_best_spread_there_is(seed: int) -> None:
+    """Graham's bound for any order, 2 - 1/m, against all spreads there are."""
     rng = np.random.default_rng(seed)
     sizes, bins = rng.integers(1, 10, 7).tolist(), int(rng.integers(1, 4))
     best = min(
         max(sum(size for size, at in zip(sizes, spread, strict=True) if at == i) for i in range(bins))
         for spread in product(range(bins), repeat=len(sizes))
     )
+    for order in (None, rng):
+        spread = _spread(sizes, bins, order)
+        assert sorted(i for one in spread for i in one) == list(range(len(sizes)))
+        assert max(sum(sizes[i] for i in one) for one in spread) <= best * (2 - 1 / bins)
 
-    def fullness(of: list[int]) -> list[int]:
-        spread = _spread(of, bins, largest_first=True)
-        assert sorted(i for one in spread for i in one) == list(range(len(of)))
-        return [sum(of[i] for i in one) for one in spread]
 
-    found = fullness(sizes)
-    assert max(found) <= best * (4 / 3 - 1 / (3 * bins))
-    assert fullness(rng.permutation(sizes).tolist()) == found
+def test_which_recordings_are_together_changes_though_their_lengths_differ() -> None:
+    lengths = [5, 8, 11, 14, 17, 20, 23, 26]
+    rows, sides = set(), set()
+    for epoch in range(6):
+        (batches,) = batches_of_all(lengths, 1, epoch, batch_size=2, num_tbins=5, shuffle_seed=3)
+        rows.add(frozenset(frozenset(piece.recording for piece in row if piece) for row in zip(*batches, strict=True)))
+        for batches in batches_of_all(lengths, 2, epoch, batch_size=2, num_tbins=5, shuffle_seed=3):
+            sides.add(frozenset(piece.recording for batch in batches for piece in batch if piece))
+    assert len(rows) > 3
+    assert len(sides) > 6
+
+
+def test_an_epoch_ends_with_few_batches_that_hold_nothing() -> None:
+    lengths = np.random.default_rng(0).integers(50, 200, 96).tolist()
+    (batches,) = batches_of_all(lengths, 1, 0, batch_size=8, num_tbins=10, shuffle_seed=3)
+    empty = [not any(batch) for batch in batches]
+    assert empty == sorted(empty)
+    assert sum(empty) <= 0.12 * len(batches)
+
+
+def test_plans_are_distributed_samplers_which_lightning_does_not_share_out_again() -> None:
+    assert isinstance(SequentialPlan([3], 1, 1), DistributedSampler)
+    assert isinstance(WindowPlan([np.zeros(3, np.int64)], 1), DistributedSampler)
 
 
 # --- windows
@@ -186,11 +207,15 @@ def test_every_labelled_frame_once_over_all_processes(world_size: int, batch_siz
     assert len(set(orders)) == 3
 
 
-def test_each_window_is_changed_in_its_own_way() -> None:
+def test_all_windows_of_a_recording_are_changed_alike_and_in_another_way_the_next_epoch() -> None:
     plan = WindowPlan([np.zeros(9, np.int64)] * 2, 4, augmentation=Augmentation(rotation=10))
-    first = {(piece.recording, piece.start): piece.transformation for batch in plan for piece in batch if piece}
-    assert len(set(first.values())) == 18
-    assert first == {(piece.recording, piece.start): piece.transformation for batch in plan for piece in batch if piece}
+    changes = set()
+    for epoch in range(3):
+        plan.set_epoch(epoch)
+        found = {(piece.recording, piece.transformation) for batch in plan for piece in batch if piece}
+        assert len(found) == 2
+        changes |= {transformation for _, transformation in found}
+    assert len(changes) == 6
 
 
 def test_no_labelled_frame_makes_no_batch() -> None:
