@@ -25,7 +25,7 @@ from edgeclf.utils_metrics import (
     plot_roc,
 )
 from edgeclf_runtime.console import check_can_write, json_option, progress, say, table, verbosity_options, write_json
-from edgeclf_runtime.contract import BACKGROUND
+from edgeclf_runtime.contract import background_index
 from edgeclf_runtime.errors import UsageError
 
 
@@ -62,13 +62,12 @@ def test(
         raise UsageError(f"{json_path}: this would overwrite the checkpoint; give --json another place to write to.")
     loaded = load_checkpoint(checkpoint)
     hyper = loaded.hyperparameters
-    delta_t = hyper.delta_t if hyper.mode == "delta_t" else None
     sequences = ClassificationDataModule(hyper.to_dict(), dataset).sequences(split)
     with progress(sequences, "batches") as batches:
         found = evaluate(loaded.build_model(), batches)
     results = [recording.result() for recording in found]
-    kpis = compute_kpis(results, hyper.labels, delta_t)
-    recordings = compute_recording_kpis(results, hyper.labels, delta_t)
+    kpis = compute_kpis(results, hyper.labels, hyper.frame_duration)
+    recordings = compute_recording_kpis(results, hyper.labels, hyper.frame_duration)
     if json_path is not None:
         write_json(json_path, {"kpis": kpis, "recordings": [recording.to_dict() for recording in recordings]})
     if json_path != "-":
@@ -76,7 +75,7 @@ def test(
         if per_recording:
             click.echo("\n" + _recording_table(recordings))
     if plots is not None:
-        with progress(_plots(plots, found, sequences.recordings, hyper, delta_t, worst), "plots") as steps:
+        with progress(_plots(plots, found, sequences.recordings, hyper, worst), "plots") as steps:
             for step in steps:
                 step()
         say(f"{plots}: the plots are there, and the worst recordings in {plots / 'worst' / 'index.html'}")
@@ -87,7 +86,6 @@ def _plots(
     found: Sequence[RecordingLogits],
     recordings: Sequence[LabelledRecording],
     hyper: HyperParameters,
-    delta_t: int | None,
     worst: int,
 ) -> list[Callable[[], object]]:
     """Returns what makes the plots, one after another."""
@@ -97,8 +95,9 @@ def _plots(
     right, predictions = torch.cat(right_of_each), torch.cat(predictions_of_each)
     probabilities = torch.cat([result.probabilities for result in results])
     labels = hyper.labels
-    background = labels.index(BACKGROUND) if BACKGROUND in labels else None
-    times = calculate_time_to_prediction(predictions_of_each, right_of_each, delta_t, background)
+    times = calculate_time_to_prediction(
+        predictions_of_each, right_of_each, hyper.frame_duration, background_index(labels)
+    )
     files = {str(recording.path): recording for recording in recordings}
     vectors = {
         recording.path: (files[recording.path].ends_us, result.predictions, result.labels)

@@ -24,10 +24,9 @@ from edgeclf.data.labels import (
     read_labels,
     recording_name,
 )
-from edgeclf_runtime.contract import BACKGROUND
+from edgeclf_runtime.contract import background_index
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events import open_recording
-from edgeclf_runtime.sources import FrameMaker
 from edgeclf_runtime.tensor_file import FrameMode, TensorAttributes, TensorFile
 
 _log = logging.getLogger(__name__)
@@ -110,9 +109,7 @@ def describe(root: Path, recipe: FrameRecipe | None = None) -> DatasetDescriptio
                     return DatasetDescription(classes, file.attributes, file.shape[1:])
             sensor_size = open_recording(path).sensor_size
             attributes = TensorAttributes(recipe.preprocess, recipe.delta_t, sensor_size, 0, recipe.preprocess_kwargs)
-            maker = FrameMaker(
-                recipe.preprocess, recipe.preprocess_kwargs, recipe.delta_t, sensor_size, recipe.frame_size
-            )
+            maker = recipe.frame_maker(sensor_size)
             return DatasetDescription(classes, attributes, (maker.channels, *maker.frame_size))
     raise InputFileError(f"{root}: this data set folder has none of the folders train, val and test.")
 
@@ -149,7 +146,8 @@ def recordings(
     """
     label_map = read_label_map(root)
     lookup = class_lookup(label_map, outputs, str(root))
-    background = outputs.index(BACKGROUND) if BACKGROUND in outputs else IGNORED
+    background = background_index(outputs)
+    of_no_label = IGNORED if background is None else background
     result, outside = [], []
     for path in _recording_files(root, split):
         if path.suffix == ".h5":
@@ -168,7 +166,7 @@ def recordings(
             if count_outside(labels, ends_us, made.start_ts):
                 outside.append(label_file)
             of_frames = frame_labels(
-                labels, lookup, ends_us, made.start_ts, label_delta_t, background, interpolate_labels
+                labels, lookup, ends_us, made.start_ts, label_delta_t, of_no_label, interpolate_labels
             )
         except UsageError as error:
             raise InputFileError(f"{label_file}: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeclf.data.labels import IGNORED, UNKNOWN, LabelEvents, label_file_of, read_boxes
+from edgeclf.data.labels import IGNORED, LABEL_MAP_FILE, UNKNOWN, LabelEvents, label_file_of, read_boxes
 from edgeclf_runtime.errors import UsageError
 
 
@@ -21,6 +21,7 @@ def frame_labels(
     label_delta_t: int | None = None,
     background: int = 0,
     interpolate: bool = False,
+    source: str = LABEL_MAP_FILE,
 ) -> NDArray[np.int64]:
     """Returns the output that is right for each frame, `[N]`; -1 where the frame is left out.
 
@@ -35,15 +36,15 @@ def frame_labels(
         label_delta_t: Interval of labelling in µs.
         background: The output that stands for background; -1 for a model without one.
         interpolate: Whether a frame between two labels of one class has that label too.
+        source: What `lookup` was made of, for errors.
 
     Raises:
-        UsageError: Where a label id is not in the label map.
+        UsageError: Where `lookup` does not have a label id.
     """
     known = [IGNORED, *np.flatnonzero(lookup != UNKNOWN)]
     if unknown := sorted(set(np.unique(labels.class_id).tolist()) - set(known)):
         raise UsageError(
-            f"The label ids {', '.join(map(str, unknown))} are not in label_map_dictionary.json; add them to it, or "
-            "correct the labels."
+            f"The label ids {', '.join(map(str, unknown))} are not in {source}; add them to it, or correct the labels."
         )
     index, is_labeled = labels_within(labels, ends_us, start_us, label_delta_t, interpolate)
     # One more entry at the end, for the id -1 of frames left out and for the index -1 of frames without a label.
@@ -152,13 +153,17 @@ def load_classes(
         UsageError: Where `class_lookup` has no entry for a label id.
     """
     known_ids = range(0 if class_lookup is None else len(class_lookup))
-    boxes = read_boxes(label_file_of(Path(metadata.path)), known_ids)
+    label_file = label_file_of(Path(metadata.path))
+    boxes = read_boxes(label_file, known_ids)
     labels = LabelEvents(boxes["ts"].view(np.int64), boxes["class_id"].view(np.int32).astype(np.int64))
     lookup = np.arange(labels.class_id.max(initial=-1) + 1) if class_lookup is None else np.asarray(class_lookup)
     lookup = np.maximum(lookup, IGNORED).astype(np.int64)
     ends_us = batch_start_time + np.arange(1, len(tensor) + 1) * duration // max(len(tensor), 1)
     interval = labelling_delta_t or (label_delta_t if use_label_freq else None)
-    is_labeled = frame_labels(labels, lookup, ends_us, batch_start_time, interval, 0, interpolate) != IGNORED
+    try:
+        of_frames = frame_labels(labels, lookup, ends_us, batch_start_time, interval, 0, interpolate, "class_lookup")
+    except UsageError as error:
+        raise UsageError(f"{label_file}: {error}") from error
     index, _ = labels_within(labels, ends_us, batch_start_time, interval, interpolate)
 
     class_id = np.append(lookup, IGNORED)[labels.class_id]
@@ -173,4 +178,4 @@ def load_classes(
             own = boxes[i : i + 1].copy()
             own["ts"] = start
         result.append(own)
-    return result, is_labeled
+    return result, of_frames != IGNORED

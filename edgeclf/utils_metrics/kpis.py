@@ -15,7 +15,7 @@ from edgeclf.utils_metrics.calibration import reliability
 from edgeclf.utils_metrics.curves import roc_curve
 from edgeclf.utils_metrics.results import RecordingResult
 from edgeclf.utils_metrics.time_to_prediction import calculate_time_to_prediction
-from edgeclf_runtime.contract import BACKGROUND
+from edgeclf_runtime.contract import background_index
 from edgeclf_runtime.errors import EdgeclfError
 
 
@@ -70,8 +70,10 @@ def compute_kpis(results: Sequence[RecordingResult], labels: Sequence[str], delt
           frames where a recording has background only. Of equally frequent classes the first one is taken.
         - `mean_recording_accuracy`: mean over recordings of their own `accuracy`.
         - `expected_calibration_error`: mean distance between confidence and accuracy, see `reliability`.
-        - `t2p_median_ms`, `t2p_std_ms`, `t2p_never_recognised_rate`: times from the start of a gesture to the first
-          right prediction, see `calculate_time_to_prediction`, and the share of gestures that never had one.
+        - `t2p_median_ms`, `t2p_std_ms`: times from the start of a gesture to the first right prediction, see
+          `calculate_time_to_prediction`.
+        - `t2p_never_recognised`, `t2p_never_recognised_rate`: number of gestures that never had a right prediction, and
+          their share of all gestures; the number is 0 where there is no gesture.
         - `precision_<label>`, `recall_<label>`, `auroc_<label>` for each class; AUROC is the area under the ROC curve
           of the class's probability against all other classes.
 
@@ -85,7 +87,7 @@ def compute_kpis(results: Sequence[RecordingResult], labels: Sequence[str], delt
             "No KPI can be computed without a labelled frame; check that the data set's split holds recordings with "
             "labels."
         )
-    background = _background(labels)
+    background = background_index(labels)
     target = torch.cat([recording.labels for recording in recordings])
     predictions = torch.cat([recording.predictions for recording in recordings])
     probabilities = torch.cat([recording.probabilities for recording in recordings])
@@ -101,6 +103,7 @@ def compute_kpis(results: Sequence[RecordingResult], labels: Sequence[str], delt
         "expected_calibration_error": reliability(probabilities, predictions, target).error,
         "t2p_median_ms": time.median_ms,
         "t2p_std_ms": time.std_ms,
+        "t2p_never_recognised": float(time.never_recognised),
         "t2p_never_recognised_rate": time.never_recognised_rate,
     }
     return kpis | _per_class(predictions, probabilities, target, labels)
@@ -120,7 +123,7 @@ def compute_recording_kpis(
         EdgeclfError: Where predictions do not fit the labels.
     """
     _check(results, labels)
-    background = _background(labels)
+    background = background_index(labels)
     table = []
     for result in results:
         counted = result.counted()
@@ -194,10 +197,6 @@ def _check(results: Sequence[RecordingResult], labels: Sequence[str]) -> None:
         raise EdgeclfError(f"A classifier chooses between two outputs at least; this one has {len(labels)}.")
     for result in results:
         result.check(len(labels))
-
-
-def _background(labels: Sequence[str]) -> int | None:
-    return labels.index(BACKGROUND) if BACKGROUND in labels else None
 
 
 def _accuracy(recording: RecordingResult) -> float:

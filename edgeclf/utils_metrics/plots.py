@@ -241,6 +241,13 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, label: str, *, steps: bool
 
 def _draw_reliability(figure: Figure, found: Reliability) -> None:
     diagram, histogram = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    diagram.set(ylim=(0, 1.02), xlim=(0, 1), ylabel="share of frames that are right")
+    histogram.set(xlabel="confidence: probability of the predicted class", ylabel="share of frames")
+    total = int(found.counts.sum())
+    if not total:  # at least one frame was counted, so its confidence has no place on the axis
+        for axes in (diagram, histogram):
+            axes.text(0.5, 0.5, "no diagram:\na probability is not a number", ha="center", va="center")
+        return
     bins = len(found.counts)
     centres = (np.arange(bins) + 0.5) / bins
     filled = (found.counts > 0).numpy()
@@ -249,11 +256,7 @@ def _draw_reliability(figure: Figure, found: Reliability) -> None:
     diagram.bar(centres[filled], accuracy, 1 / bins, color=_BLUE, edgecolor="white", label="accuracy")
     diagram.vlines(centres[filled], accuracy, confidence, color=_RED, linewidth=1.5)
     diagram.plot(centres[filled], confidence, "_", color=_RED, markersize=14, markeredgewidth=2, label="confidence")
-    diagram.set(ylim=(0, 1.02), xlim=(0, 1), ylabel="share of frames that are right")
     diagram.set_title(f"expected calibration error {found.error:.4f}", fontsize="medium")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9, columnspacing=1.2)
-    total = int(found.counts.sum())
-    shares = found.counts.numpy() / max(total, 1)
-    histogram.bar(centres, shares, 1 / bins, color=_GREY, edgecolor="white")
-    histogram.set(xlabel="confidence: probability of the predicted class", ylabel="share of frames")
+    histogram.bar(centres, found.counts.numpy() / total, 1 / bins, color=_GREY, edgecolor="white")
     histogram.set_title(f"{total} frames", fontsize="medium")

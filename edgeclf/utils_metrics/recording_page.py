@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from edgeclf_runtime.files import written_whole
 
@@ -50,6 +51,8 @@ addEventListener("hashchange", show);
 show();
 """
 
+_HEAD = "<title>edgeclf: "
+
 
 class PageEntry(NamedTuple):
     """One picture of a page.
@@ -86,13 +89,28 @@ def write_page(path: Path, title: str, entries: Sequence[PageEntry]) -> None:
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>edgeclf: {_escaped(title)}</title><style>{_STYLE}</style></head>\n"
+        f"{_HEAD}{_escaped(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body><h1>{_escaped(title)}</h1><nav><ol>{links}</ol></nav>\n"
         '<p class="steps"><button id="back">← back</button><button id="on">on →</button></p>\n'
         f"<main>{figures}</main><script>{_SCRIPT}</script></body></html>\n"
     )
     with written_whole(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def pictures_of(path: Path) -> list[str]:
+    """Returns the file names of the pictures that a page of `write_page` shows; none where there is no such page.
+
+    Args:
+        path: The `.html` file.
+    """
+    try:
+        page = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    if _HEAD not in page:
+        return []
+    return [unquote(html.unescape(name)) for name in re.findall(r'<figure id="r\d+"><img src="([^"]*)"', page)]
 
 
 def _escaped(text: str) -> str:

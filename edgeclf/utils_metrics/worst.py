@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,13 +16,15 @@ from torch import Tensor
 from edgeclf.data.frame_store import FrameStore
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf.utils_metrics.figures import finished
-from edgeclf.utils_metrics.recording_page import PageEntry, write_page
+from edgeclf.utils_metrics.recording_page import PageEntry, pictures_of, write_page
 from edgeclf.utils_metrics.recording_picture import RecordingVectors, draw_recording
 from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError
 from edgeclf_runtime.tensor_file import TensorFile
 
 Sequences: TypeAlias = "Tensor | Sequence[Tensor]"
 """The predictions or labels of one recording: int64 `[N]`, or a list of such pieces, one after another."""
+
+_PICTURE = re.compile(r"\d{2,}\.png")
 
 
 class WorstRecording(NamedTuple):
@@ -60,7 +63,8 @@ def evaluate_preds_seq(
     first. A recording without a labelled frame is left out.
 
     A picture shows event frames evenly over the recording's time and, below them, the labels and the predictions of
-    every frame. The page and its pictures, `01.png` and so on, lie in one folder and need nothing else.
+    every frame. The page and its pictures, `01.png` and so on, lie in one folder and need nothing else. They take the
+    place of those of an earlier run, and pictures that only the earlier page showed are removed.
 
     Args:
         preds_seq: Predictions of each recording, in the order of `res_per_recording`: int64 `[N]`, or a nested list of
@@ -103,8 +107,17 @@ def evaluate_preds_seq(
             figure = draw_recording(recording.path, frames, given[recording.path], labels)
         finished(figure, recording.picture)
         entries.append(PageEntry(f"{rank}. {recording.path.stem}", recording.picture.name, _facts(recording)))
-    write_page(Path(out) / "index.html", "The worst recordings", entries)
+    _replace_page(Path(out) / "index.html", entries)
     return ranked
+
+
+def _replace_page(page: Path, entries: Sequence[PageEntry]) -> None:
+    """Writes the page, and removes those pictures of the page in its place that the new one does not show."""
+    shown = {entry.picture for entry in entries}
+    stale = [name for name in pictures_of(page) if _PICTURE.fullmatch(name) and name not in shown]
+    write_page(page, "The worst recordings", entries)
+    for name in stale:
+        page.with_name(name).unlink(missing_ok=True)
 
 
 def _check_counts(recordings: int, *sequences: Sequence[Any]) -> None:
@@ -126,7 +139,7 @@ def _ranked(
     """Returns all recordings that have a labelled frame, the worst one first."""
     found = []
     for path, preds, rights, latency in zip(paths, preds_seq, labels_seq, latency_seq, strict=True):
-        predictions, labels = _joined(preds), _joined(rights)
+        predictions, labels = _in_one_piece(preds), _in_one_piece(rights)
         if predictions.shape != labels.shape:
             raise EdgeclfError(
                 f"{path}: there are {len(predictions)} predictions in preds_seq and {len(labels)} labels in "
@@ -152,7 +165,7 @@ def _rank(recording: WorstRecording) -> tuple[float, int, float]:
     return recording.accuracy, -never, -longest
 
 
-def _joined(sequences: Sequences) -> Tensor:
+def _in_one_piece(sequences: Sequences) -> Tensor:
     if isinstance(sequences, Tensor):
         return sequences.cpu().flatten()
     return torch.cat([piece.cpu().flatten() for piece in sequences]) if len(sequences) else torch.empty(0)

@@ -25,7 +25,7 @@ from edgeclf_runtime.sources import open_source
 _log = logging.getLogger(__name__)
 
 RATE_TOLERANCE = 1e-3
-"""For KPIs between 0 and 1: an accuracy, a precision, a recall, an AUROC."""
+"""For KPIs between 0 and 1: an accuracy, a precision, a recall, an AUROC. Numbers of gestures must be equal by it."""
 
 TIME_TOLERANCE_MS = 1.0
 """For times to prediction, which are multiples of `delta_t`: less than one frame."""
@@ -144,9 +144,8 @@ class ParityCheck:
         expected = torch.cat([recording.logits for recording in reference])
         found = torch.cat([recording.logits for recording in exported])
         hyper = self._checkpoint.hyperparameters
-        delta_t = hyper.delta_t if hyper.mode == "delta_t" else None
         kpis = [
-            compute_kpis([recording.result() for recording in side], hyper.labels, delta_t)
+            compute_kpis([recording.result() for recording in side], hyper.labels, hyper.frame_duration)
             for side in (reference, exported)
         ]
         return ParityReport(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,19 @@ PROBABILITIES = "probabilities"
 
 BACKGROUND = "background"
 """The label of the output that means: nothing that the classifier knows is being shown."""
+
+
+def background_index(labels: Sequence[str]) -> int | None:
+    """Returns which of a classifier's outputs is the background; None for one without.
+
+    Args:
+        labels: Name of each output, in order.
+
+    Example:
+        >>> background_index(("paper", "background"))
+        1
+    """
+    return labels.index(BACKGROUND) if BACKGROUND in labels else None
 
 
 @dataclass(frozen=True)

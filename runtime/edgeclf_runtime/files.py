@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgeclf_runtime.errors import UsageError
+
+_TEMPORARY = ".{stem}.{pid}.part{suffix}"
+"""What a file is called while the process `pid` writes it; the suffix stays last: torch.onnx and NumPy look at it."""
+
+_TEMPORARY_NAME = re.compile(
+    _TEMPORARY.replace(".", r"\.").format(stem="(?P<stem>.+)", pid=r"(?P<pid>\d+)", suffix=r"(?P<suffix>(\.[^.]*)?)"),
+    re.DOTALL,
+)
 
 
 @contextlib.contextmanager
@@ -26,8 +35,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     path = Path(path).resolve()
     if path.is_dir():
         raise UsageError(f"{path}: this is a folder; give the name of a file to write.")
-    # The suffix stays last: writers such as torch.onnx and NumPy look at it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(_TEMPORARY.format(stem=path.stem, pid=os.getpid(), suffix=path.suffix))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
@@ -38,3 +46,40 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(targets: Iterable[Path]) -> list[Path]:
+    """Removes temporary files of dead processes that were to become one of `targets`; returns what it removed.
+
+    They are what `written_whole` could not remove, as its process was ended from outside. Those of processes that are
+    alive stay: somebody is writing them.
+    """
+    wanted = {target.resolve() for target in targets}
+    removed = []
+    for folder in sorted({target.parent for target in wanted}):
+        for path in sorted(folder.glob(".*.part*")):
+            found = _TEMPORARY_NAME.fullmatch(path.name)
+            if found is None or path.with_name(found["stem"] + found["suffix"]) not in wanted:
+                continue
+            if not _is_alive(int(found["pid"])):
+                path.unlink(missing_ok=True)
+                removed.append(path)
+    return removed
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is a process of that id; where it cannot be asked without harm, as on Windows, it may be."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    # In a container nobody may ask for how a process ended, and it stays on the list: as a zombie, in Linux' terms.
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in "ZX"

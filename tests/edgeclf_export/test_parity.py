@@ -93,7 +93,8 @@ def test_names_and_fields_are_those_of_the_command_line_contract(
     document = check.compare(list(check.exported_results())).to_dict()
     assert set(document) == {"passed", "frames", "top1_agreement", "max_abs_logit_difference", "kpis"}
     per_class = {f"{kpi}_{label}" for kpi in ("precision", "recall", "auroc") for label in ("background", "left")}
-    always = {"accuracy", "recording_accuracy", "mean_recording_accuracy", "t2p_median_ms", "t2p_std_ms"}
+    always = {"accuracy", "recording_accuracy", "mean_recording_accuracy", "t2p_median_ms", "t2p_std_ms",
+              "t2p_never_recognised", "t2p_never_recognised_rate"}  # fmt: skip
     assert always | per_class <= set(document["kpis"])
     assert set(document["kpis"]["accuracy"]) == {"reference", "exported", "difference", "tolerance", "passed"}
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeclf_runtime.contract import CONTRACT_VERSION, METADATA_KEY, Contract
+from edgeclf_runtime.contract import CONTRACT_VERSION, METADATA_KEY, Contract, background_index
 from edgeclf_runtime.errors import ContractError
 
 
@@ -136,3 +136,11 @@ def test_a_field_of_the_wrong_type_is_a_damaged_contract(field: str, value: obje
     assert Contract.from_metadata({"edgeclf": json.dumps(document)}, "a.onnx").delta_t == 20_000
     with pytest.raises(ContractError, match=r"a\.onnx: its edgeclf contract is damaged"):
         Contract.from_metadata({"edgeclf": json.dumps(document | {field: value})}, "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("labels", "index"),
+    [(("background", "a"), 0), (["a", "b", "background"], 2), (("a", "Background", "back"), None), ((), None)],
+)
+def test_which_output_is_the_background(labels, index):
+    assert background_index(labels) == index

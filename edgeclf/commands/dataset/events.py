@@ -12,13 +12,13 @@ import click
 
 from edgeclf.commands.dataset.options import FrameOptions, frame_options, raise_problems, workers_option
 from edgeclf.data.conversion import FrameRecipe
+from edgeclf.data.conversion.recording_jobs import MadeFile, RecordingJob, already_made, copy_labels, make_tensor_file
+from edgeclf.data.conversion.workers import run_jobs
 from edgeclf.data.labels import read_labels
-from edgeclf.data.leftovers import remove_leftovers
-from edgeclf.data.recording_jobs import MadeFile, RecordingJob, already_made, copy_labels, make_tensor_file
-from edgeclf.data.workers import run_jobs
 from edgeclf_runtime.console import check_can_write, json_option, progress, say, verbosity_options, write_json
 from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError
 from edgeclf_runtime.events import open_recording
+from edgeclf_runtime.files import remove_leftovers
 from edgeclf_runtime.tensor_file import FRAME_MODES, FrameMode
 
 Outcome = MadeFile | EdgeclfError

@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 
 from edgeclf.commands.dataset.options import FrameOptions, frame_options, raise_problems, workers_option
+from edgeclf.data.conversion.nmnist import DIGITS, SIDE, Fit, convert_nmnist, find_nmnist, fit_events
+from edgeclf.data.conversion.workers import run_jobs
 from edgeclf.data.dataset import check_no_others
 from edgeclf.data.labels import write_label_map
-from edgeclf.data.leftovers import remove_leftovers
-from edgeclf.data.nmnist import DIGITS, SIDE, Fit, convert_nmnist, find_nmnist, fit_events
-from edgeclf.data.workers import run_jobs
 from edgeclf_runtime.console import check_can_write, json_option, progress, say, verbosity_options, write_json
 from edgeclf_runtime.errors import EdgeclfError
 from edgeclf_runtime.events import Events
+from edgeclf_runtime.files import remove_leftovers
 
 
 @click.command("nmnist")

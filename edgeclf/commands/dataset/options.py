@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgeclf.data.conversion import FrameRecipe, complete_arguments
+from edgeclf.data.conversion.frames import FrameRecipe, complete_arguments
 from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, UsageError
 from edgeclf_runtime.preprocessing import preprocessing_names
 from edgeclf_runtime.tensor_file import FrameMode

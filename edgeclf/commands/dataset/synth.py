@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from edgeclf.commands.dataset.options import FrameOptions, frame_options, workers_option
+from edgeclf.data.conversion.workers import available_cores
 from edgeclf.data.synth.dataset import SENSOR_SIZE, SplitSizes, synthesise
-from edgeclf.data.workers import available_cores
 from edgeclf_runtime.console import json_option, progress, say, verbosity_options, write_json
 from edgeclf_runtime.errors import UsageError
 

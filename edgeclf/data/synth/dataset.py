@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from edgeclf.data.conversion import FrameRecipe, convert_events
+from edgeclf.data.conversion.workers import run_jobs
 from edgeclf.data.dataset import Split, check_no_others
 from edgeclf.data.labels import LabelEvents, write_box_labels, write_label_map
-from edgeclf.data.leftovers import remove_leftovers
 from edgeclf.data.raw_writer import write_recording
 from edgeclf.data.synth.recording import GESTURES, GestureRecording, simulate_recording
-from edgeclf.data.workers import run_jobs
 from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.files import remove_leftovers
 
 SENSOR_SIZE = (320, 320)
 """Width and height of a GenX320."""

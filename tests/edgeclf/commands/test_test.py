@@ -112,7 +112,9 @@ def test_frames_of_a_number_of_events_have_no_times_but_plots_all_the_same(hyper
     document = json.loads(ran.out)
     assert document["kpis"]["t2p_median_ms"] is None
     assert document["kpis"]["t2p_std_ms"] is None
-    assert 0 <= document["kpis"]["t2p_never_recognised_rate"] <= 1
+    never = document["recordings"][0]["never_recognised"]
+    assert document["kpis"]["t2p_never_recognised"] == never
+    assert document["kpis"]["t2p_never_recognised_rate"] == never / 2  # two gestures: left, right
     assert document["recordings"][0]["t2p_median_ms"] is None
     assert (tmp_path / "plots" / "time_to_prediction.png").is_file()
     assert (tmp_path / "plots" / "worst" / "01.png").is_file()

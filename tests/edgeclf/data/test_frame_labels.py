@@ -182,7 +182,7 @@ def test_load_classes_says_what_the_batches_of_the_data_module_say(tmp_path: Pat
 
 
 def test_load_classes_without_a_label_file_or_with_an_unknown_id_is_a_sentence(recording: SimpleNamespace) -> None:
-    with pytest.raises(UsageError, match="label ids 2 are not in"):
+    with pytest.raises(UsageError, match=r"a_bbox\.npy: The label ids 2 are not in class_lookup; add them to it"):
         load_classes(recording, 0, 10, np.zeros(1), class_lookup=np.arange(2))
     with pytest.raises(InputFileError, match="there is no label file beside it"):
         load_classes(SimpleNamespace(path="/nowhere/b.h5"), 0, 10, np.zeros(1))

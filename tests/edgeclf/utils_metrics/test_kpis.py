@@ -142,6 +142,7 @@ def test_agrees_with_scikit_learn_and_with_plain_loops(kind, seed):
             "mean_recording_accuracy": np.mean([accuracy_score(*pooled([r])[:2]) for r in results]),
             "t2p_median_ms": np.median(times) if times else math.nan,
             "t2p_std_ms": np.std(times) if times else math.nan,
+            "t2p_never_recognised": missed,
             "t2p_never_recognised_rate": missed / gestures if gestures else math.nan,
         }
         | expected_per_class(results, LABELS),
@@ -157,6 +158,7 @@ def test_names_are_those_that_the_command_line_promises():
         "mean_recording_accuracy",
         "t2p_median_ms",
         "t2p_std_ms",
+        "t2p_never_recognised",
         "t2p_never_recognised_rate",
         "expected_calibration_error",
         *(f"{kpi}_{label}" for kpi in ("precision", "recall", "auroc") for label in LABELS),
@@ -231,6 +233,7 @@ def test_background_is_found_by_name():
     last = compute_kpis(results, ("a", "background", "b", "c"), DELTA_T)
     assert last["t2p_median_ms"] == 20  # one gesture, label 0
     none = compute_kpis(results, ("a", "b", "c", "d"), DELTA_T)
+    assert none["t2p_never_recognised"] == 1
     assert none["t2p_never_recognised_rate"] == pytest.approx(1 / 3)  # three gestures: 1, 0, 1
     assert none["t2p_median_ms"] == 30
 

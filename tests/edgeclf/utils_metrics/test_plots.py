@@ -215,6 +215,15 @@ def test_probabilities_that_are_no_numbers_have_no_curve():
         assert all("not a number" in panel.texts[0].get_text() for panel in axes)
 
 
+def test_probabilities_that_are_no_numbers_have_no_reliability():
+    broken = torch.tensor([[0.2, 0.8], [torch.nan, torch.nan]])
+    figure = plot_reliability(broken, torch.tensor([0, 1]), NAMES[2])
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.texts] == ["no diagram:\na probability is not a number"]
+        assert axes.get_title() == ""
+
+
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path):
     (tmp_path / "file").touch()
     for path, says in ((tmp_path, "ends in one of"), (tmp_path / "file" / "a.png", "cannot be written there")):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclf.utils_metrics.recording_page import PageEntry, write_page
+from edgeclf.utils_metrics.recording_page import PageEntry, pictures_of, write_page
 from edgeclf_runtime.errors import UsageError
 
 AWKWARD = "<script>alert(\"x\")</script> & 'é' \udcff"
@@ -77,6 +77,21 @@ def test_names_are_text_whatever_they_hold(tmp_path: Path):
     (image,) = found.of("img")
     assert image["src"] == "a%20b%23%3F.png"
     assert image["alt"].startswith(READ_AS)
+
+
+def test_the_pictures_of_a_page_are_found_again(tmp_path: Path):
+    names = ["01.png", "a b#?&'\"é.png", "<img src=.png"]
+    page(tmp_path, [PageEntry('<figure id="r1"><img src="x.png"', name, 'src="y.png"') for name in names])
+    assert pictures_of(tmp_path / "index.html") == names
+
+
+def test_another_page_is_none_of_ours(tmp_path: Path):
+    path = tmp_path / "index.html"
+    assert pictures_of(path) == []
+    path.write_text('<title>holidays</title><figure id="r1"><img src="01.png"></figure>')
+    assert pictures_of(path) == []
+    path.write_bytes(b"\xff")
+    assert pictures_of(path) == []
 
 
 def test_a_folder_that_cannot_be_is_a_sentence(tmp_path: Path):

@@ -78,6 +78,15 @@ def test_writes_a_page_and_a_picture_of_each_and_nothing_else(tmp_path: Path):
     assert "40.0% of 5 labelled frames right; time to prediction: 40 ms" in page
 
 
+def test_a_rerun_removes_pictures_that_the_page_does_not_show_and_nothing_else(tmp_path: Path):
+    labels, predictions, out = [[1, 1]] * 4, [[0, 1]] * 4, tmp_path / "worst"
+    evaluated(tmp_path, predictions, labels)
+    assert (out / "04.png").is_file()
+    (out / "17.png").touch()  # somebody's own
+    evaluated(tmp_path, predictions, labels, worst=2)
+    assert sorted(path.name for path in out.iterdir()) == ["01.png", "02.png", "17.png", "index.html"]
+
+
 @pytest.mark.parametrize(
     ("latency", "says"),
     [((), "; no gesture"), ((math.inf, 12.5), "to prediction: never, 12.5 ms"), (math.nan, "to prediction: not known")],

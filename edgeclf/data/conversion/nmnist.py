@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeclf.data.conversion import FrameRecipe, convert_events
+from edgeclf.data.conversion.frames import FrameRecipe, convert_events
 from edgeclf.data.dataset import Split
 from edgeclf.data.labels import LabelEvents, write_box_labels
 from edgeclf_runtime.errors import InputFileError, UsageError

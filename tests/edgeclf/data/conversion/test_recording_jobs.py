@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 
 from edgeclf.data.conversion import FrameRecipe
+from edgeclf.data.conversion.recording_jobs import RecordingJob, _digest_of_ends, already_made, make_tensor_file
 from edgeclf.data.labels import LabelEvents, write_box_labels
 from edgeclf.data.raw_writer import write_recording
-from edgeclf.data.recording_jobs import RecordingJob, already_made, make_tensor_file
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.events import Events
+
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -34,6 +37,24 @@ def test_a_file_is_known_again(job: RecordingJob) -> None:
     made = make_tensor_file(job)
     assert (made.status, made.frames, made.problems) == ("written", 5, ())
     assert already_made(job) == replace(made, status="skipped")
+
+
+@pytest.mark.parametrize("at", [-1, 0.5])
+def test_another_recording_of_the_same_size_is_noticed(job: RecordingJob, at: float) -> None:
+    make_tensor_file(job)
+    content = bytearray(job.path.read_bytes())
+    content[int(at * len(content)) if at > 0 else -1] ^= 1
+    job.path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"a b\.h5: this tensor file was made otherwise .*\(recording_digest "):
+        already_made(job)
+
+
+@pytest.mark.parametrize("size", [0, 100, MIB - 1, MIB, MIB + 1, 2 * MIB, 2 * MIB + 1, 3 * MIB])
+def test_the_first_and_the_last_mebibyte_count(tmp_path: Path, size: int) -> None:
+    content = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
+    (tmp_path / "a").write_bytes(content)
+    seen = content if size <= 2 * MIB else content[:MIB] + content[-MIB:]
+    assert _digest_of_ends(tmp_path / "a") == hashlib.blake2b(seen, digest_size=16).hexdigest()
 
 
 def test_a_default_spelled_out_is_no_other_way(job: RecordingJob) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeclf.data.conversion import FrameRecipe, complete_arguments, convert_events
+from edgeclf.data.conversion.frames import FrameRecipe, complete_arguments, convert_events
 from edgeclf.data.raw_writer import write_recording
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events import Events, open_recording

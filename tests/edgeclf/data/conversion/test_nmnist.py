@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from edgeclf.data.conversion import FrameRecipe
+from edgeclf.data.conversion.nmnist import NmnistFile, convert_nmnist, find_nmnist, fit_events, read_nmnist
 from edgeclf.data.labels import read_labels
-from edgeclf.data.nmnist import NmnistFile, convert_nmnist, find_nmnist, fit_events, read_nmnist
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events import Events
 from edgeclf_runtime.tensor_file import TensorFile

@@ -1,4 +1,4 @@
-"""From recordings to tensor files."""
+"""Event frames of a recording: how they are made, and the tensor file of them."""
 
 from __future__ import annotations
 
@@ -69,24 +69,18 @@ class FrameRecipe:
                 "stored as uint8; leave out --store-as-uint8, or use --preprocess histo."
             )
 
-    def frame_maker(self, sensor_size: tuple[int, int]) -> Callable[[Slice], NDArray[np.float32]]:
+    def frame_maker(self, sensor_size: tuple[int, int], duration: int | None = None) -> FrameMaker:
         """Returns what makes the frame of a slice.
 
-        The duration by which a preprocessing measures time is that of the frame: of each one where they differ.
+        Args:
+            sensor_size: Width and height of the sensor.
+            duration: That of the slice in µs, by which a preprocessing measures time; None: `delta_t`.
 
         Raises:
             UsageError: Where frames cannot be made so.
         """
-        maker = FrameMaker(self.preprocess, self.preprocess_kwargs, self.delta_t, sensor_size, self.frame_size)
-        if self.mode == "delta_t":
-            return maker
-
-        def make(piece: Slice) -> NDArray[np.float32]:
-            duration = piece.end_us - piece.start_us
-            own = FrameMaker(self.preprocess, self.preprocess_kwargs, duration, sensor_size, self.frame_size)
-            return own(piece)
-
-        return make
+        duration = self.delta_t if duration is None else duration
+        return FrameMaker(self.preprocess, self.preprocess_kwargs, duration, sensor_size, self.frame_size)
 
     def slices(self, batches: Iterable[Events], start_ts: int | None, max_duration: int | None) -> Iterator[Slice]:
         """Cuts a recording into the slices of which frames are made."""
@@ -168,6 +162,8 @@ def _frames(
     """Yields the frame of each slice, and notes in `last_timestamps` when its last event came, where that is kept."""
     make = recipe.frame_maker(sensor_size)
     for piece in pieces:
+        if recipe.mode == "n_events":  # each of them lasts as long as its events do
+            make = recipe.frame_maker(sensor_size, piece.end_us - piece.start_us)
         frame = make(piece)
         # HDF5 would cut off what uint8 cannot hold without a word.
         if recipe.store_as_uint8 and frame.size and not 0 <= frame.min() <= frame.max() <= 1:

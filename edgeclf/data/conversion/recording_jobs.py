@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeclf.data.conversion import FrameRecipe, complete_arguments, convert_events
+from edgeclf.data.conversion.frames import FrameRecipe, complete_arguments, convert_events
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events import open_recording
 from edgeclf_runtime.files import written_whole
 from edgeclf_runtime.tensor_file import TensorFile
+
+_MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ class MadeFile:
 def request(job: RecordingJob) -> dict[str, Any]:
     """Returns what decides on a tensor file's content, as it is kept in the file: names and values of JSON's.
 
-    The recording counts by its size in bytes: one that was still being copied is another one afterwards.
+    The recording counts by its size in bytes and by a digest of how it begins and ends: one that was still being copied
+    is another one afterwards, and so is another recording of the same size. All of it is not read, which would take as
+    long as making the frames.
 
     Raises:
         InputFileError: Where the recording cannot be opened.
@@ -76,6 +81,7 @@ def request(job: RecordingJob) -> dict[str, Any]:
     opened = open_recording(job.path, job.sensor_size)
     return {
         "recording_bytes": job.path.stat().st_size,
+        "recording_digest": _digest_of_ends(job.path),
         "sensor_size": list(opened.sensor_size),
         "preprocess": recipe.preprocess,
         **complete_arguments(recipe.preprocess, recipe.preprocess_kwargs),
@@ -87,6 +93,16 @@ def request(job: RecordingJob) -> dict[str, Any]:
         "max_duration": job.max_duration,
         "store_as_uint8": recipe.store_as_uint8,
     }
+
+
+def _digest_of_ends(path: Path) -> str:
+    """Returns the BLAKE2 digest of a file's first and last MiB, 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        digest.update(file.read(_MEBIBYTE))
+        file.seek(max(path.stat().st_size - _MEBIBYTE, file.tell()))
+        digest.update(file.read(_MEBIBYTE))
+    return digest.hexdigest()
 
 
 def already_made(job: RecordingJob) -> MadeFile | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclf.data.workers import available_cores, run_jobs
+from edgeclf.data.conversion.workers import available_cores, run_jobs
 from edgeclf_runtime.errors import EdgeclfError, InputFileError
 
 
@@ -69,7 +69,7 @@ def test_available_cores() -> None:
 
 _PARENT = """
 import os, pathlib, sys, time
-from edgeclf.data.workers import run_jobs
+from edgeclf.data.conversion.workers import run_jobs
 
 def wait(path):
     pathlib.Path(path).write_text(str(os.getpid()))
