@@ -7,6 +7,7 @@ import hashlib
 import pickle
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class Checkpoint:
         resumable: Whether it holds the optimizer's state too, so that training can go on from it.
         epoch: The last epoch that it has seen, from 0; None where it does not say.
         trained_with: How it was trained (see `TRAINED_WITH`), as far as it says.
+        steps: Optimizer's steps until then; None where it does not say.
+        epochs_in_vain: Epochs up to then in which the validation's loss had not fallen; None where nobody counted.
     """
 
     path: Path
@@ -55,6 +58,8 @@ class Checkpoint:
     resumable: bool = False
     epoch: int | None = None
     trained_with: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    epochs_in_vain: int | None = None
 
     def build_model(self) -> Classifier:
         """Returns the trained classifier in evaluation mode, on the CPU.
@@ -105,7 +110,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         hyperparameters = HyperParameters.from_mapping(values, source=str(path))
     except UsageError as error:
         raise InputFileError(str(error)) from error
-    epoch = parts.get("epoch")
+    epoch, steps = parts.get("epoch"), parts.get("global_step")
     return Checkpoint(
         path,
         hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -114,13 +119,29 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         resumable={"optimizer_states", "loops"} <= parts.keys(),
         epoch=epoch if type(epoch) is int else None,
         trained_with={name: values[name] for name, kind in TRAINED_WITH.items() if type(values.get(name)) is kind},
+        steps=steps if type(steps) is int else None,
+        epochs_in_vain=_epochs_in_vain(parts.get("callbacks")),
     )
+
+
+def admitted_objects() -> AbstractContextManager[Any]:
+    """Returns a context in which `torch.load(..., weights_only=True)` also takes what real checkpoints hold."""
+    return torch.serialization.safe_globals(_SAFE_GLOBALS)
+
+
+def _epochs_in_vain(callbacks: Any) -> int | None:
+    """Returns what Lightning's `EarlyStopping` had counted, which keeps its state under a name of its own."""
+    for name, state in callbacks.items() if isinstance(callbacks, Mapping) else ():
+        if str(name).startswith("EarlyStopping") and isinstance(state, Mapping):
+            count = state.get("wait_count")
+            return count if type(count) is int else None
+    return None
 
 
 def _load_pickle(path: Path) -> Any:
     """Returns what a checkpoint holds, where that is only what is admitted; see `load_checkpoint`."""
     try:
-        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+        with admitted_objects():
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if refused := re.search(r"GLOBAL (\S+)|Unsupported class (\S+)", str(error)):

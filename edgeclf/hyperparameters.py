@@ -8,6 +8,8 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from edgeclf.models import (
     Classifier,
     ConvRNNClassifier,
@@ -34,6 +36,7 @@ _COUNTS = (
 )  # fmt: skip
 _COUNTS_FROM_0 = ("random_shift", "num_workers")
 _AMOUNTS = ("width_mul", "lr", "wd", "lr_scheduler_step_gamma", "random_rotation", "random_shear")
+_FLAGS = ("use_label_freq", "interpolate_labels")
 _SHARES = ("random_scale", "random_crop", "flip_horizontal", "flip_vertical")
 
 
@@ -133,6 +136,8 @@ class HyperParameters:
             values["preprocess_kwargs"] = {}
             if values.get("max_incr_per_pixel") is not None:
                 values["preprocess_kwargs"] = {"max_incr_per_pixel": values["max_incr_per_pixel"]}
+        if _plain(values.get("n_events")) == 0:  # as files and trainings say it whose frames end by duration
+            values["n_events"] = None
         known = {f.name for f in fields(cls)}
         needed = {"models", "classes", "height", "width", "delta_t", "preprocess"}
         if missing := sorted(needed - {name for name, value in values.items() if value is not None}):
@@ -170,6 +175,11 @@ class HyperParameters:
         if self.event_input_width is None or self.event_input_height is None:
             return None
         return (self.event_input_width, self.event_input_height)
+
+    @property
+    def frame_duration(self) -> int | None:
+        """Duration of a frame in µs; None where frames end by their number of events, so that each has its own."""
+        return self.delta_t if self.mode == "delta_t" else None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns them as a dictionary of plain Python values, as a checkpoint stores them."""
@@ -242,7 +252,12 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if _is_number(value) and 0 <= value <= 1:
             return float(value)
         rule = "a number from 0 to 1"
+    elif name in _FLAGS:
+        if isinstance(value, (bool, int)) and value in (0, 1):
+            return bool(value)
+        rule = "true or false"
     elif name == "class_weights":
+        value = value.tolist() if isinstance(value, np.ndarray) else value
         if isinstance(value, (list, tuple)) and all(_is_number(weight) and weight >= 0 for weight in value):
             return tuple(map(float, value))
         rule = "a list of numbers of at least 0"
@@ -262,7 +277,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if isinstance(value, str):
             return value
         rule = "the name of a preprocessing"
-    else:  # models, which is looked up, and flags, which are only asked whether they are set
+    else:  # models, which is looked up
         return value
     raise UsageError(f"{source}: the hyper-parameter {name} is {value!r}, but must be {rule}.")
 
@@ -272,5 +287,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a NumPy scalar as the Python number it is; real checkpoints hold them."""
+    """Returns a NumPy scalar as the Python number it is, and anything else as it is; real checkpoints hold them."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value

@@ -21,7 +21,7 @@ from edgeclf.data.sequential import Batch
 from edgeclf.evaluation import LogitsCollector, RecordingLogits, unroll_batch
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf.models import State, detach_state
-from edgeclf.pretrained import pretrained_weights
+from edgeclf.pretrained import differing_frames, pretrained_weights
 from edgeclf.utils_metrics import compute_kpis
 from edgeclf.video import demo_images, open_with_viewer, write_h264
 from edgeclf_runtime.errors import EdgeclfError
@@ -60,6 +60,7 @@ class ClassificationModel(LightningModule):
         # Not persistent: a checkpoint's weights are the network's alone.
         self.register_buffer("_class_weights", None if weights is None else torch.tensor(weights), persistent=False)
         self._memory: State | None = None
+        self._training_memory: State | None = None
         self._train_loss = MeanMetric()
         self._collector = LogitsCollector()
 
@@ -73,7 +74,7 @@ class ClassificationModel(LightningModule):
         """Takes a checkpoint's weights, to train on from them; the classes may be others.
 
         Outputs of the same name as the checkpoint's, wherever they stand there, take over their weights; the others
-        start anew. Which are which is logged.
+        start anew. Which are which is logged, and a warning where the checkpoint saw frames of another kind.
 
         Args:
             checkpoint_path: A checkpoint of `edgeclf train` or of Metavision ML's classification training.
@@ -88,6 +89,12 @@ class ClassificationModel(LightningModule):
         taken = f"the outputs {', '.join(found.taken)} are taken over" if found.taken else "no output is taken over"
         fresh = f"; {', '.join(found.fresh)} start anew" if found.fresh else ""
         logger.info("%s: %s%s", checkpoint.path, taken, fresh)
+        if differing := differing_frames(checkpoint.hyperparameters, self.settings):
+            logger.warning(
+                "%s: its weights were trained on frames that were made in another way (%s), which this training must "
+                "unlearn first.",
+                checkpoint.path, ", ".join(differing),
+            )  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns Adam with decoupled weight decay (AdamW); see `on_train_epoch_start` for its learning rate.
@@ -95,11 +102,14 @@ class ClassificationModel(LightningModule):
         Adam's own weight decay is divided by the running size of the gradients, so that it hardly touches the weights
         that change most; decoupled, `wd` means the same for all of them (Loshchilov & Hutter 2019). The states of
         both have the same form, so training goes on from an Adam's checkpoint too.
+
+        The learning rate falls along half a cosine, or by the factor `lr_scheduler_step_gamma` after every epoch; a
+        factor of 1 keeps it constant.
         """
         return torch.optim.AdamW(self.parameters(), lr=self.settings.lr, weight_decay=self.settings.wd)
 
     def on_train_epoch_start(self) -> None:
-        """Forgets what validation left in memory, and sets the epoch's learning rate."""
+        """Forgets what the epoch before left in memory, and sets the epoch's learning rate."""
         self._memory = None
         self._train_loss.reset()
         rate = self.settings.lr * self._learning_rate_factor()
@@ -123,7 +133,7 @@ class ClassificationModel(LightningModule):
         """
         loss, weight = self._loss_of(batch)
         # A process without a labelled frame must take the step with the others, which wait for its gradients.
-        together = distributed.is_available() and distributed.is_initialized()
+        together = several_processes()
         total, total_weight, processes = loss.detach(), weight, 1
         if together:
             sums = torch.stack([total, weight])
@@ -162,6 +172,14 @@ class ClassificationModel(LightningModule):
         """Logs `train_loss`, the mean over the epoch's labelled frames."""
         # Every process has the same; the largest of equal ones is exact where a mean would be rounded.
         self.log("train_loss", self._train_loss.compute(), sync_dist=True, reduce_fx="max")
+
+    def on_validation_start(self) -> None:
+        """Puts training's memory aside: validation may come within an epoch (`Trainer(val_check_interval=…)`)."""
+        self._training_memory = self._memory
+
+    def on_validation_end(self) -> None:
+        """Lets training go on with its memory."""
+        self._memory, self._training_memory = self._training_memory, None
 
     def on_validation_epoch_start(self) -> None:
         """Starts with no memory and no results."""
@@ -275,8 +293,7 @@ class ClassificationModel(LightningModule):
 
     def _kpis(self, recordings: list[RecordingLogits]) -> dict[str, float]:
         results = [recording.result() for recording in recordings]
-        fixed = self.settings.mode == "delta_t"
-        return compute_kpis(results, self.settings.labels, self.settings.delta_t if fixed else None)
+        return compute_kpis(results, self.settings.labels, self.settings.frame_duration)
 
     def _log_each(self, values: Mapping[str, float], prog_bar: bool = False) -> None:
         """Logs values of which every process has the same."""
@@ -300,9 +317,14 @@ def summed_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = N
     return loss, weights[labels[labels != IGNORED]].sum()
 
 
+def several_processes() -> bool:
+    """Whether this process trains together with others, so that results must be put together."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
 def gathered(recordings: list[RecordingLogits]) -> list[RecordingLogits]:
     """Returns the recordings of all processes, sorted by path; each must call this. Of a single one, its own."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not several_processes():
         return recordings
     parts: list[list[RecordingLogits]] = [[] for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(parts, recordings)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from edgeclf.checkpoint import Checkpoint
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.preprocessing import effective_arguments
 
 # What the shapes of the weights follow from, besides the classes.
 _SHAPES = ("models", "preprocess_channels", "feature_base", "feature_channels_out", "width_mul", "num_ev_reps")
+
+# What the frames that the weights were trained on follow from.
+_FRAMES = ("preprocess", "preprocess_kwargs", "mode", "delta_t", "n_events")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,25 @@ def pretrained_weights(
     return PretrainedWeights(state, taken, tuple(label for label in settings.labels if label not in taken))
 
 
+def differing_frames(before: HyperParameters, now: HyperParameters) -> list[str]:
+    """Returns how frames are made in another way now than before, a phrase for each difference.
+
+    The duration of frames that end by their number of events says nothing, and so makes no difference.
+    """
+    names = [name for name in _FRAMES if name != "delta_t" or (before.frame_duration and now.frame_duration)]
+    return [_difference(name, before, now) for name in names if _made_by(before)[name] != _made_by(now)[name]]
+
+
+def _made_by(settings: HyperParameters) -> dict[str, Any]:
+    """Returns what frames follow from, with all arguments of the preprocessing, those left out included."""
+    arguments = effective_arguments(settings.preprocess, settings.preprocess_kwargs)
+    return {name: getattr(settings, name) for name in _FRAMES} | {"preprocess_kwargs": arguments}
+
+
+def _difference(name: str, before: HyperParameters, now: HyperParameters) -> str:
+    return f"{name} was {getattr(before, name)} and is {getattr(now, name)}"
+
+
 def _check_fits(
     checkpoint: Checkpoint, own: Mapping[str, Tensor], body: list[str], weight: str, settings: HyperParameters
 ) -> None:
@@ -72,9 +96,7 @@ def _check_fits(
     if not wrong:
         return
     differing = [
-        f"{name} was {getattr(before, name)} and is {getattr(settings, name)}"
-        for name in _SHAPES
-        if getattr(before, name) != getattr(settings, name)
+        _difference(name, before, settings) for name in _SHAPES if getattr(before, name) != getattr(settings, name)
     ]
     name = wrong[0]
     has = f"the shape {tuple(found[name].shape)}" if name in found else "no counterpart"

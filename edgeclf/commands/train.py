@@ -22,6 +22,7 @@ from edgeclf.commands.train_options import (
     model_options,
     trainer_options,
 )
+from edgeclf.data.conversion import FrameRecipe
 from edgeclf.data_module import ClassificationDataModule
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf.training import TrainerOptions, balanced_class_weights, hyperparameters_for
@@ -31,10 +32,10 @@ from edgeclf_runtime.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-# What the data set says, and no option does.
+# What the data set says, also where a training goes on.
 _OF_THE_DATA = {
-    "models", "classes", "height", "width", "delta_t", "preprocess", "preprocess_kwargs", "preprocess_channels",
-    "event_input_height", "event_input_width", "mode", "n_events",
+    "models", "classes", "delta_t", "preprocess", "preprocess_kwargs", "preprocess_channels", "event_input_height",
+    "event_input_width", "mode", "n_events",
 }  # fmt: skip
 
 
@@ -101,17 +102,21 @@ def _hyperparameters(dataset: Path, given: Mapping[str, Any], before: Checkpoint
     """Returns what is given, else what a training to go on with had, else the defaults."""
     names = {f.name for f in fields(HyperParameters)}
     chosen = {name: value for name, value in given.items() if name in names}
-    model = given.get("model", "ConvRNNClassifier")
+    chosen |= dict(zip(("height", "width"), given.get("height_width", ()), strict=False))
+    if "max_incr_per_pixel" in given:
+        chosen["preprocess_kwargs"] = {"max_incr_per_pixel": given["max_incr_per_pixel"]}
+    model, recipe = given.get("model", "ConvRNNClassifier"), None
     if before is not None:
         had = before.hyperparameters
         model = given.get("model", had.models)
         chosen = {name: getattr(had, name) for name in names - _OF_THE_DATA} | chosen
+        recipe = FrameRecipe(had.preprocess, had.preprocess_kwargs, had.delta_t)
     if chosen.get("use_label_freq") and chosen.get("label_delta_t") is None:
         raise UsageError("--use-label-freq keeps only frames at the labels' interval; give it with --label-delta-t.")
     if "label_delta_t" in given and not chosen.get("use_label_freq"):
         raise UsageError("--label-delta-t is the interval of --use-label-freq; give that too.")
     balanced = chosen.get("class_weights") == "balanced"
-    hyper = hyperparameters_for(dataset, model, **(chosen | {"class_weights": None} if balanced else chosen))
+    hyper = hyperparameters_for(dataset, model, recipe, **(chosen | {"class_weights": None} if balanced else chosen))
     if not balanced:
         return hyper
     recordings = ClassificationDataModule(hyper.to_dict(), dataset).split("train")

@@ -12,6 +12,7 @@ import click
 from edgeclf.hyperparameters import MODEL_NAMES, WINDOWS_PER_BATCH, HyperParameters, ModelName
 from edgeclf.training import LOGGERS, TrainerOptions
 from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.preprocessing import preprocessing_names
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -105,7 +106,8 @@ learning_options = _section(
                        "help": "Stop after so many epochs in which the validation's loss has not fallen."}),
     _hyper("--lr", _MORE_THAN_0, "Learning rate."),
     _hyper("--lr-scheduler-step-gamma", _MORE_THAN_0,
-           "What the learning rate is multiplied by after every epoch; it falls along half a cosine unless given."),
+           "What the learning rate is multiplied by after every epoch, 1 keeps it constant; it falls along half a "
+           "cosine unless given."),
     _hyper("--wd", _AMOUNT, "Weight decay."),
     (("--class-weights",), {"callback": _weights, "metavar": "balanced|W,W,…", "default": None,
                             "help": "Weights of the outputs in the loss, background first; balanced: so that all "
@@ -116,6 +118,17 @@ learning_options = _section(
 
 data_options = _section(
     "Data",
+    (("--height-width",), {"type": click.IntRange(min=1), "nargs": 2, "default": None, "metavar": "HEIGHT WIDTH",
+                           "help": "Rows and columns of the model's frames, which are the data set's shrunk to that; "
+                                   "as the data set's unless given."}),
+    (("--preprocess",), {"type": click.Choice(preprocessing_names()), "default": None,
+                         "help": "How events become a frame, where the data set holds _td.dat recordings; as the .h5 "
+                                 "files say where it holds those, else histo unless given."}),
+    (("--delta-t",), {"type": _COUNT, "default": None,
+                      "help": "Duration of an event frame in µs, of _td.dat recordings as above; 10000 unless given."}),
+    (("--max-incr-per-pixel",), {"type": _MORE_THAN_0, "default": None,
+                                 "help": "Events that saturate a pixel, of _td.dat recordings as above; 5 unless "
+                                         "given."}),
     _hyper("--batch-size", _COUNT, "Recordings side by side; for feed-forward models windows of frames.",
            show_default=f"{_DEFAULTS['batch_size']} recordings, {WINDOWS_PER_BATCH} windows"),
     _hyper("--num-tbins", _COUNT, "Frames of each recording in a batch."),
@@ -153,10 +166,14 @@ checkpoint_options = _section(
     (("--checkpoint",), {"type": click.Path(path_type=Path),
                          "help": "Where --resume goes on, OUT/last.ckpt unless given; or what --finetune starts "
                                  "from."}),
-    (("--resume",), {"is_flag": True, "help": "Go on with an earlier training, in everything as it was unless given."}),
+    (("--resume",), {"is_flag": True,
+                     "help": "Go on with an earlier training. Unless given anew, the model, the options of learning, "
+                             "data and augmentation, and --precision stay as they were; --max-time, --accelerator, "
+                             "--devices, --num-nodes, --strategy, --deterministic, --logger and --demo-every do not."}),
     (("--finetune",), {"is_flag": True, "help": "Start from the weights of --checkpoint, for these classes: those of "
                                                 "the same name keep their outputs' weights."}),
-    (("--overwrite",), {"is_flag": True, "help": "Let this training take the place of another one in OUT."}),
+    (("--overwrite",), {"is_flag": True, "help": "Let this training take the place of another one in OUT, its logs "
+                                                 "and videos included."}),
     (("--logger", "loggers"), {"type": click.Choice(LOGGERS), "multiple": True, "default": ("csv",),
                                "show_default": "csv",
                                "help": "Where metrics go: OUT/metrics.csv, OUT/tensorboard; may be given twice."}),

@@ -68,7 +68,7 @@ class LabelledRecording:
             InputFileError: Where the file is not there any more, or not what it was.
         """
         if self.dat is None:
-            return TensorFile(self.path)
+            return TensorFile(self.path, self.attributes)
         return DatFrames(self.dat, self.attributes.preprocess, self.attributes.preprocess_kwargs)
 
 

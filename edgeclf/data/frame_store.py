@@ -21,6 +21,28 @@ class FrameStore(Protocol):
         """Lets go of what is open."""
 
 
+class FramesInMemory:
+    """All frames of a recording; a `FrameStore`.
+
+    Args:
+        store: Where they are read from, once; closed afterwards.
+        count: How many there are.
+    """
+
+    def __init__(self, store: FrameStore, count: int) -> None:
+        try:
+            self._frames = store.read(0, count)
+        finally:
+            store.close()
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Returns frames `start` to `stop` (not included; cut at the recording's end), `[n, C, H, W]`."""
+        return self._frames[start:stop]
+
+    def close(self) -> None:
+        """Does nothing: nothing is open."""
+
+
 class OpenStores:
     """Keeps the recordings open that were read last, in each process its own.
 

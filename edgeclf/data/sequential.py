@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -12,13 +14,15 @@ from torch.utils.data import Dataset
 
 from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.dataset import LabelledRecording
-from edgeclf.data.frame_store import OpenStores
+from edgeclf.data.frame_store import FramesInMemory, FrameStore, OpenStores
 from edgeclf.data.labels import IGNORED
 from edgeclf.data.plan import Piece, Pieces, SequentialPlan, WindowPlan
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.preprocessing import area_resize
 
-_MOST_OPEN_FILES = 256
+# HDF5 takes the longer to close a file, the more of them are open.
+_OPEN_FILES = 32
+_MOST_BYTES_IN_MEMORY = 1 << 30
 
 
 class VideoInfo(NamedTuple):
@@ -89,8 +93,7 @@ class RecordingDataset(Dataset[Batch]):
             _check_shape(recording, frame_shape)
         self._steps = steps
         self._one_label = one_label
-        capacity = min(2 * plan.batch_size, _MOST_OPEN_FILES)
-        self._stores = OpenStores([recording.open for recording in self.recordings], max(capacity, 1))
+        self._stores = self._frame_stores()
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the recordings, where they are shuffled."""
@@ -135,6 +138,18 @@ class RecordingDataset(Dataset[Batch]):
             "frame_is_labeled": labels != IGNORED,
             "video_infos": infos,
         }
+
+    def _frame_stores(self) -> OpenStores:
+        """Returns where frames are read from.
+
+        Windows come from any recording at any time, and to open a file takes longer than to read a few small frames:
+        a data set that is small enough is kept in memory for them, in each loading process.
+        """
+        size = sum(4 * len(recording) * math.prod(recording.frame_shape) for recording in self.recordings)
+        if self._one_label and size <= _MOST_BYTES_IN_MEMORY:
+            return OpenStores([partial(_in_memory, recording) for recording in self.recordings], len(self.recordings))
+        capacity = _OPEN_FILES if self._one_label else 2 * self.plan.batch_size
+        return OpenStores([recording.open for recording in self.recordings], max(capacity, 1))
 
     def _frames(self, piece: Piece) -> Tensor:
         stored = self._stores[piece.recording].read(max(piece.start, 0), piece.start + piece.frames)
@@ -215,6 +230,10 @@ class WindowDataset(RecordingDataset):
         labels = [recording.labels for recording in recordings]
         plan = WindowPlan(labels, batch_size, frames, seed, augmentation, rank, world_size)
         super().__init__(recordings, frame_shape, plan, frames, one_label=True)
+
+
+def _in_memory(recording: LabelledRecording) -> FrameStore:
+    return FramesInMemory(recording.open(), len(recording))
 
 
 def _check_shape(recording: LabelledRecording, frame_shape: tuple[int, int, int]) -> None:

@@ -90,9 +90,7 @@ class ConvRNN(nn.Module):
         """Returns the shape of `h` and of `c` for inputs of `height` × `width`, without the batch axis."""
         return (self.out_channels, -(-height // self.stride), -(-width // self.stride))
 
-    def forward(
-        self, x: Tensor, h: Tensor, c: Tensor, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, h: Tensor, c: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Maps `[T, B, in_channels, H, W]` and the state to `[T, B, out_channels, H', W']` and the next state."""
         outputs = []
         for gates_of_x in self.conv_x2h(x, present).unbind(0):

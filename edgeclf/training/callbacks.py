@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from edgeclf.data.sequential import Batch
 from edgeclf.lightning_model import ClassificationModel
+from edgeclf_runtime.files import remove_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -34,20 +36,30 @@ class SeededBatches(Callback):
 
 
 class ClearedFolder(Callback):
-    """Removes files of an earlier training once this one begins.
+    """Removes files of an earlier training once this one begins, and what a killed one left half-written.
 
     Not before: every process must have read what it starts from, which may be one of them.
+
+    Args:
+        folder: The training's folder.
+        paths: The files in it, or in folders of it, which go too where nothing else is in them.
+        targets: The files that this training will write whole.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = tuple(paths)
+    def __init__(self, folder: Path, paths: Iterable[Path], targets: Iterable[Path]) -> None:
+        self._folder, self._paths, self._targets = folder, tuple(paths), tuple(targets)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Removes them, in one process."""
         del pl_module, stage
-        if trainer.is_global_zero:
-            for path in self._paths:
-                path.unlink(missing_ok=True)
+        if not trainer.is_global_zero:
+            return
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        for below in {path.parent for path in self._paths} - {self._folder}:
+            with suppress(OSError):  # something else is in it
+                below.rmdir()
+        remove_leftovers(self._targets)
 
 
 class DemoVideos(Callback):

@@ -99,13 +99,17 @@ def _kept_rows(path: Path, epochs: int) -> list[dict[str, str]]:
         ) from error
 
 
-def make_loggers(folder: Path, names: Sequence[LoggerName], epochs_before: int) -> list[Logger]:
+def make_loggers(
+    folder: Path, names: Sequence[LoggerName], epochs_before: int, steps_before: int | None = None
+) -> list[Logger]:
     """Returns the loggers of the names given, each once.
 
     Args:
         folder: The training's folder.
         names: Which.
         epochs_before: Epochs that were trained before, in this folder.
+        steps_before: The optimizer's steps in them; what TensorBoard has of later ones counts no longer. None: all of
+            it stays.
 
     Raises:
         MissingPackageError: Where the package of one is not installed.
@@ -116,7 +120,7 @@ def make_loggers(folder: Path, names: Sequence[LoggerName], epochs_before: int) 
             made.append(MetricsFile(folder, epochs_before))
             continue
         try:
-            made.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+            made.append(TensorBoardLogger(folder, name="tensorboard", version="", purge_step=steps_before))
         except ModuleNotFoundError as error:
             raise MissingPackageError(
                 "--logger tensorboard needs the package tensorboard, which is not installed: "

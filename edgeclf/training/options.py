@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,9 +10,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf.data.conversion.frames import FrameRecipe, complete_arguments
 from edgeclf.data.dataset import describe
 from edgeclf.data.labels import IGNORED
 from edgeclf.hyperparameters import HyperParameters, ModelName, default_batch_size, model_classes
+from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.preprocessing import canonical_arguments, effective_arguments
+from edgeclf_runtime.tensor_file import TensorAttributes
 
 LoggerName = Literal["csv", "tensorboard"]
 # Where frames end by their number of events, and a file says nothing about their duration, which means nothing there.
@@ -72,16 +76,27 @@ class TrainingResult:
     val_accuracy: float
 
 
-def hyperparameters_for(dataset: Path, model: ModelName, **chosen: Any) -> HyperParameters:
+def hyperparameters_for(
+    dataset: Path, model: ModelName, recipe: FrameRecipe | None = None, **chosen: Any
+) -> HyperParameters:
     """Returns the hyper-parameters for a model on a data set: the data set's own and the `chosen` ones.
 
-    A `chosen` one that is None counts as not chosen.
+    Args:
+        dataset: A folder in Metavision's layout.
+        model: The classifier.
+        recipe: How frames are made where the data set holds `_td.dat` recordings and nothing of it is chosen; None: as
+            `edgeclf dataset events` does it.
+        chosen: Hyper-parameters by name; None counts as not chosen. Frames of another `height` and `width` than the
+            files' are those shrunk; of `preprocess_kwargs` only some arguments need be there.
 
     Raises:
         InputFileError: Where the folder is no data set.
-        UsageError: Where a chosen one cannot be.
+        UsageError: Where a chosen one cannot be, or the frames of the data set were made in another way.
     """
-    found = describe(dataset)
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    found = describe(dataset, _chosen_recipe(recipe or FrameRecipe(), chosen))
+    _check_made_so(dataset, found.attributes, chosen)
+    chosen.pop("preprocess_kwargs", None)  # which the frames have, and others too
     made = found.attributes
     channels, height, width = found.frame_shape
     hyper = HyperParameters(
@@ -99,8 +114,39 @@ def hyperparameters_for(dataset: Path, model: ModelName, **chosen: Any) -> Hyper
         n_events=made.n_events or None,
         batch_size=default_batch_size(model),
     )
-    hyper = replace(hyper, **{name: value for name, value in chosen.items() if value is not None})
+    hyper = replace(hyper, **chosen)
     return HyperParameters.from_mapping(hyper.to_dict(), source=str(dataset))
+
+
+def _chosen_recipe(recipe: FrameRecipe, chosen: Mapping[str, Any]) -> FrameRecipe:
+    """Returns how frames of `_td.dat` recordings are made: as a recipe says, but for what is chosen."""
+    preprocess = chosen.get("preprocess", recipe.preprocess)
+    arguments: dict[str, Any] = dict(chosen.get("preprocess_kwargs", {}))
+    complete_arguments(preprocess, arguments)  # raises where it does not take one; those left out have their defaults
+    if preprocess == recipe.preprocess:
+        arguments = {**recipe.preprocess_kwargs, **arguments}
+    return replace(
+        recipe, preprocess=preprocess, preprocess_kwargs=arguments, delta_t=chosen.get("delta_t", recipe.delta_t)
+    )
+
+
+def _check_made_so(dataset: Path, made: TensorAttributes, chosen: Mapping[str, Any]) -> None:
+    """Raises where the frames of a data set were made in another way than is chosen."""
+    if "delta_t" in chosen and made.mode != "delta_t":
+        raise UsageError(
+            f"{dataset}: its frames end by their number of events, so that a duration (--delta-t) has no meaning; "
+            "leave it out."
+        )
+    has = effective_arguments(made.preprocess, made.preprocess_kwargs)
+    has |= {"preprocess": made.preprocess, "delta_t": made.delta_t}
+    wanted = {name: chosen[name] for name in ("preprocess", "delta_t") if name in chosen}
+    wanted |= canonical_arguments(made.preprocess, chosen.get("preprocess_kwargs", {}))
+    for name, value in wanted.items():
+        if has.get(name) != value:
+            raise UsageError(
+                f"{dataset}: its frames were made with {name} {has.get(name, '(none)')}, and {name} {value} is chosen; "
+                "leave that out, or make the data set again with `edgeclf dataset events`."
+            )
 
 
 def balanced_class_weights(labels: Iterable[NDArray[np.int64]], outputs: int) -> tuple[float, ...]:

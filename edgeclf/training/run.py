@@ -11,7 +11,6 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from edgeclf.checkpoint import TRAINED_WITH, Checkpoint, load_checkpoint
 from edgeclf.data.dataset import Split
@@ -20,6 +19,7 @@ from edgeclf.data_module import ClassificationDataModule, data_module_for
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf.lightning_model import ClassificationModel
 from edgeclf.training.callbacks import ClearedFolder, DemoVideos, SeededBatches, StandardErrorBar
+from edgeclf.training.checkpoints import Keeper, Patience, WholeCheckpoints
 from edgeclf.training.failures import one_line, quiet_lightning, sentences_for_failures
 from edgeclf.training.loggers import METRICS_FILE, make_loggers
 from edgeclf.training.options import TrainerOptions, TrainingResult
@@ -29,6 +29,7 @@ from edgeclf_runtime.errors import DeviceError, EdgeclfError, InputFileError, Us
 logger = logging.getLogger(__name__)
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+_LOGS = (METRICS_FILE, "tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml", "videos/demo_epoch_*.mp4")
 
 # What a resumed training may do in another way than the one before it.
 _FREE_TO_CHANGE = {
@@ -58,7 +59,7 @@ def train(
         options: How to train it.
         resume: A `last.ckpt` to go on from.
         finetune: A checkpoint whose weights to start from; the classes may be others.
-        overwrite: Whether the checkpoints and metrics of another training in `out` may go.
+        overwrite: Whether the checkpoints, metrics and videos of another training in `out` may go.
 
     Raises:
         InputFileError: Where the data set or the checkpoint cannot be used.
@@ -73,24 +74,19 @@ def train(
         check_video_package()
     data = data_module_for(hyper.to_dict(), dataset, options.seed)
     _check_labelled(data, dataset)  # errors of the data set come before the first epoch, as one sentence
-    before = None if resume is None else _resumable(resume, hyper)
+    before = None if resume is None else _resumable(resume, hyper, options)
     model = ClassificationModel(hyper.to_dict() | _kept_options(options))
     if finetune is not None:
         model.load_pretrained(finetune)
     goes_on_here = before is not None and before.path.resolve().parent == out.resolve()
     earlier = [] if goes_on_here else _earlier_files(out, overwrite)
     _make_folder(out)
-    keeper = ModelCheckpoint(
-        out, "best", monitor="val_acc", mode="max", save_on_train_epoch_end=True, enable_version_counter=False
-    )
+    keeper = Keeper(out, "best", goes_on_here, monitor="val_acc")
     # Not `save_last`: that writes the last epoch only where it is the best one too.
-    last = ModelCheckpoint(out, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = _trainer(
-        out,
-        options,
-        [ClearedFolder(earlier), SeededBatches(options.seed), *_chosen_callbacks(options), keeper, last],
-        before.epoch + 1 if before is not None and before.epoch is not None and goes_on_here else 0,
-    )
+    last = Keeper(out, "last", goes_on_here)
+    cleared = ClearedFolder(out, earlier, [out / BEST, out / LAST, out / METRICS_FILE])
+    callbacks = [cleared, SeededBatches(options.seed), *_chosen_callbacks(options), keeper, last]
+    trainer = _trainer(out, options, callbacks, before if goes_on_here else None)
     with quiet_lightning(), sentences_for_failures(out):
         trainer.fit(model, data, ckpt_path=None if resume is None else str(resume))
     score = keeper.best_model_score
@@ -100,7 +96,7 @@ def train(
             "before had, or more --max-time."
         )
     stopper = trainer.early_stopping_callback
-    if isinstance(stopper, EarlyStopping) and stopper.stopped_epoch:
+    if isinstance(stopper, Patience) and stopper.stopped_epoch:
         logger.info("stopped: the validation's loss has not fallen for %d epochs", stopper.patience)
     return TrainingResult(out / BEST, out / LAST, trainer.current_epoch, float(score))
 
@@ -112,8 +108,7 @@ def _kept_options(options: TrainerOptions) -> dict[str, Any]:
 def _chosen_callbacks(options: TrainerOptions) -> list[Callback]:
     chosen: list[Callback] = []
     if options.patience is not None:
-        # One that is no number ends training by a sentence of its own.
-        chosen.append(EarlyStopping("val_loss", patience=options.patience, mode="min", check_finite=False))
+        chosen.append(Patience(options.patience))
     if options.demo_every:
         chosen.append(DemoVideos(options.demo_every))
     if options.progress_bar:
@@ -123,14 +118,14 @@ def _chosen_callbacks(options: TrainerOptions) -> list[Callback]:
 
 def _earlier_files(out: Path, overwrite: bool) -> list[Path]:
     """Returns what another training left in the folder; raises where there are checkpoints that must not go."""
-    found = [path for name in (BEST, LAST, METRICS_FILE) if (path := out / name).is_file()]
-    checkpoints = [path.name for path in found if path.suffix == ".ckpt"]
+    checkpoints = [name for name in (BEST, LAST) if (out / name).is_file()]
     if checkpoints and not overwrite:
         raise UsageError(
             f"{out}: it holds the checkpoints of a training ({', '.join(checkpoints)}); go on with that by --resume, "
             "give another folder, or let this training take its place by --overwrite."
         )
-    return found
+    logs = [path for pattern in _LOGS for path in sorted(out.glob(pattern)) if path.is_file()]
+    return [*(out / name for name in checkpoints), *logs]
 
 
 def _make_folder(out: Path) -> None:
@@ -143,8 +138,8 @@ def _make_folder(out: Path) -> None:
         raise UsageError(f"{out}: no file can be written there ({error.strerror}); give another folder.") from error
 
 
-def _trainer(out: Path, options: TrainerOptions, callbacks: list[Callback], epochs_before: int) -> Trainer:
-    """Returns Lightning's trainer; what it refuses becomes a sentence."""
+def _trainer(out: Path, options: TrainerOptions, callbacks: list[Callback], before: Checkpoint | None) -> Trainer:
+    """Returns Lightning's trainer; what it refuses becomes a sentence. `before` is what goes on in the same folder."""
     if "spawn" in options.strategy or "fork" in options.strategy or "notebook" in options.strategy:
         raise UsageError(
             f"--strategy {options.strategy} starts processes that cannot report back; give --strategy ddp, which runs "
@@ -152,7 +147,8 @@ def _trainer(out: Path, options: TrainerOptions, callbacks: list[Callback], epoc
         )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    loggers = make_loggers(out, options.loggers, epochs_before)
+    epochs_before = 0 if before is None or before.epoch is None else before.epoch + 1
+    loggers = make_loggers(out, options.loggers, epochs_before, None if before is None else before.steps)
     try:
         return Trainer(
             max_epochs=options.max_epochs,
@@ -164,6 +160,7 @@ def _trainer(out: Path, options: TrainerOptions, callbacks: list[Callback], epoc
             precision=options.precision,  # type: ignore[arg-type]  # Lightning checks the text
             logger=loggers,
             callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
             default_root_dir=out,
             gradient_clip_val=1.0,
             num_sanity_val_steps=0,
@@ -192,7 +189,7 @@ def _check_labelled(data: ClassificationDataModule, dataset: Path) -> None:
             )
 
 
-def _resumable(path: Path, hyper: HyperParameters) -> Checkpoint:
+def _resumable(path: Path, hyper: HyperParameters, options: TrainerOptions) -> Checkpoint:
     """Returns a checkpoint from which training as `hyper` says can go on; Lightning loads it without asking twice."""
     found = load_checkpoint(path)
     if not found.resumable:
@@ -208,5 +205,11 @@ def _resumable(path: Path, hyper: HyperParameters) -> Checkpoint:
             f"{path}: training cannot go on from it with another model or data set: "
             + ", ".join(f"{name} was {before[name]} and is {now[name]}" for name in differing)
             + "; give what it was trained with, or leave --resume out."
+        )
+    in_vain = found.epochs_in_vain
+    if options.patience is not None and in_vain is not None and in_vain >= options.patience:
+        raise UsageError(
+            f"{path}: the validation's loss had not fallen for {in_vain} epochs, after which training with --patience "
+            f"{options.patience} has come to its end; to go on all the same, give a larger --patience than {in_vain}."
         )
     return found

@@ -118,16 +118,17 @@ class TensorFile:
         path: The file.
         attributes: How its frames were made.
         shape: `(N, C, H, W)`.
-        provenance: What the file was made of, as its writer put it; empty where the file does not say.
 
     Args:
         path: The file to open for reading.
+        attributes: What it said when it was opened before; it is not asked again, which takes longer than reading a
+            few small frames. None: it is asked.
 
     Raises:
         InputFileError: Where it is not there, not HDF5, or not a tensor file.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, attributes: TensorAttributes | None = None) -> None:
         self.path = Path(path)
         if self.path.is_dir():
             raise InputFileError(f"{self.path}: this is a folder; give a tensor file (.h5) in it.")
@@ -141,9 +142,11 @@ class TensorFile:
                 "`edgeclf dataset events`."
             ) from error
         try:
-            self._data, self.attributes = _described(self._file, self.path)
-            self._last_timestamps = _last_timestamps(self._file, self.path, self.attributes, len(self._data))
-            self.provenance: Mapping[str, Any] = json.loads(self._data.attrs.get(PROVENANCE_ATTRIBUTE, "{}"))
+            self._data = _data_of(self._file, self.path)
+            self.shape: tuple[int, int, int, int] = self._data.shape
+            self.attributes = _attributes_of(self._data, self.path) if attributes is None else attributes
+            if attributes is None:
+                self.frame_ends()  # says so where the times are damaged
         except InputFileError:
             self._file.close()
             raise
@@ -153,7 +156,6 @@ class TensorFile:
                 f"{self.path}: what the tensor file says of itself cannot be read ({error}); make it again with "
                 "`edgeclf dataset events`."
             ) from error
-        self.shape: tuple[int, int, int, int] = self._data.shape
 
     def __enter__(self) -> TensorFile:
         return self
@@ -193,9 +195,25 @@ class TensorFile:
 
     def frame_ends(self) -> NDArray[np.int64]:
         """Returns the first µs after each frame, in the recording's own time, `[N]`; none before the one before it."""
-        if self._last_timestamps is not None:
-            return self._last_timestamps + 1
-        return self.attributes.start_ts + self.attributes.delta_t * np.arange(1, len(self) + 1, dtype=np.int64)
+        made = self.attributes
+        if made.mode == "n_events":
+            return _last_timestamps(self._file, self.path, made.start_ts, len(self)) + 1
+        return made.start_ts + made.delta_t * np.arange(1, len(self) + 1, dtype=np.int64)
+
+    def provenance(self) -> Mapping[str, Any]:
+        """Returns what the file was made of, as its writer put it; empty where the file does not say.
+
+        Raises:
+            InputFileError: Where it is damaged.
+        """
+        try:
+            found = json.loads(self._data.attrs.get(PROVENANCE_ATTRIBUTE, "{}"))
+        except (OSError, TypeError, ValueError) as error:
+            raise InputFileError(
+                f"{self.path}: what the file says that it was made of is damaged; make it again with "
+                "`edgeclf dataset events`."
+            ) from error
+        return found if isinstance(found, dict) else {}
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yields one frame after the other, `[C, H, W]`: files are chunked so, and every whole frame comes out."""
@@ -207,18 +225,18 @@ def _frames(start: int, stop: int) -> str:
     return f"frame {start}" if stop - start == 1 else f"one of the frames {start} to {stop - 1}"
 
 
-def _described(file: h5py.File, path: Path) -> tuple[h5py.Dataset, TensorAttributes]:
+def _data_of(file: h5py.File, path: Path) -> h5py.Dataset:
     data = file.get("data")
     if not isinstance(data, h5py.Dataset) or data.ndim != 4 or data.dtype.kind not in "fiu":
         raise InputFileError(
             f"{path}: this HDF5 file has no data set 'data' of numbers with four axes (frames, channels, rows, "
             "columns), so it is not a tensor file; make one of a recording (.raw, .dat) with `edgeclf dataset events`."
         )
+    return data
+
+
+def _attributes_of(data: h5py.Dataset, path: Path) -> TensorAttributes:
     found = {name: _plain(value) for name, value in data.attrs.items()}
-    return data, _attributes(found, path)
-
-
-def _attributes(found: Mapping[str, Any], path: Path) -> TensorAttributes:
     mode = found.get("mode", "delta_t")
     if mode not in FRAME_MODES:
         raise InputFileError(
@@ -246,12 +264,8 @@ def _attributes(found: Mapping[str, Any], path: Path) -> TensorAttributes:
     )
 
 
-def _last_timestamps(
-    file: h5py.File, path: Path, attributes: TensorAttributes, frames: int
-) -> NDArray[np.int64] | None:
-    """Reads when the last event of each frame came; None where frames end by their duration."""
-    if attributes.mode == "delta_t":
-        return None
+def _last_timestamps(file: h5py.File, path: Path, start_ts: int, frames: int) -> NDArray[np.int64]:
+    """Reads when the last event of each frame came, in a file whose frames hold a number of events."""
     found = file.get("last_timestamps")
     if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "iu" or found.shape != (frames,):
         raise InputFileError(
@@ -259,7 +273,7 @@ def _last_timestamps(
             "says when each one's last event came; make it again with `edgeclf dataset events`."
         )
     times = found[:].astype(np.int64)
-    if np.any(times[1:] < times[:-1]) or (frames and times[0] < attributes.start_ts):
+    if np.any(times[1:] < times[:-1]) or (frames and times[0] < start_ts):
         raise InputFileError(
             f"{path}: the times of its frames' last events (last_timestamps) run backwards, so the file is damaged; "
             "make it again with `edgeclf dataset events`."

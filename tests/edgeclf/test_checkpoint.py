@@ -255,6 +255,13 @@ def test_what_a_checkpoint_says_of_its_training(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "a.ckpt")
     loaded = load_checkpoint(tmp_path / "a.ckpt")
     assert (loaded.epoch, loaded.trained_with) == (3, {"seed": 4})
+    assert loaded.epochs_in_vain is None
+    for count, says in ((2, 2), (0, 0), ("2", None)):
+        name = "EarlyStopping{'monitor': 'val_loss', 'mode': 'min'}"
+        content |= {"callbacks": {"ModelCheckpoint{}": {}, name: {"wait_count": count}}, "global_step": 12}
+        torch.save(content, tmp_path / "a.ckpt")
+        assert load_checkpoint(tmp_path / "a.ckpt").epochs_in_vain == says
+        assert load_checkpoint(tmp_path / "a.ckpt").steps == 12
     del content["epoch"]
     torch.save(content, tmp_path / "a.ckpt")
     assert load_checkpoint(tmp_path / "a.ckpt").epoch is None

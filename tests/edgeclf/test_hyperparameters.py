@@ -96,6 +96,13 @@ def test_a_missing_one_is_named(name: str) -> None:
         ("classes", ["a", "a"]),
         ("classes", 3),
         ("preprocess_kwargs", [1]),
+        ("use_label_freq", "false"),
+        ("use_label_freq", 2),
+        ("interpolate_labels", "no"),
+        ("interpolate_labels", 0.5),
+        ("n_events", -1),
+        ("class_weights", np.array(1.0)),
+        ("class_weights", np.ones((3, 1))),
     ],
 )
 def test_a_value_that_cannot_be_is_named(name: str, value: Any) -> None:
@@ -115,6 +122,28 @@ def test_the_background_is_output_0_of_recurrent_models_and_a_class_of_the_other
     assert read(models="SqueezenetClassifier", classes=whole).labels == tuple(whole)
     for model in ("ConvRNNClassifier", "LeNetClassifier", "Mobilenetv2Classifier", "SqueezenetClassifier"):
         assert output_labels(model, model_classes(model, ("a", "b"))) == ("background", "a", "b")
+
+
+@pytest.mark.parametrize("value", [True, False, 1, 0, np.bool_(True), np.int64(0)])
+def test_flags_are_true_or_false(value: Any) -> None:
+    found = read(use_label_freq=value, interpolate_labels=value)
+    assert found.use_label_freq is found.interpolate_labels is bool(value)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, np.int64(0), None])
+def test_no_events_is_no_number_of_events(value: Any) -> None:
+    assert read(n_events=value).n_events is None
+
+
+def test_class_weights_may_be_numpys() -> None:
+    assert read(class_weights=np.array([0.5, 1.0, 2.0], np.float32)).class_weights == (0.5, 1.0, 2.0)
+    with pytest.raises(UsageError, match="2 class_weights and 3 outputs"):
+        read(class_weights=np.ones(2))
+
+
+def test_frames_have_one_duration_or_each_its_own() -> None:
+    assert read(delta_t=20_000).frame_duration == 20_000
+    assert read(mode="n_events", n_events=500).frame_duration is None
 
 
 def test_the_sensors_size_is_known_or_not() -> None:

@@ -98,6 +98,27 @@ def test_the_same_classes_take_everything_over(tmp_path: Path, name: str) -> Non
     assert all(torch.equal(module.net.state_dict()[key], value) for key, value in weights.items())
 
 
+def test_frames_that_were_made_in_another_way_are_a_warning(tmp_path: Path, caplog) -> None:
+    path = tmp_path / "a.ckpt"
+    old = metavisions("ConvRNN", ["a", "b"])
+    write_checkpoint(path, old)
+    same = {"preprocess": "histo", "preprocess_kwargs": {"max_incr_per_pixel": 5}}
+    ClassificationModel(old | same).load_pretrained(path)
+    assert not caplog.records
+    for change, says in (
+        ({"delta_t": 20_000}, "delta_t was 10000 and is 20000"),
+        ({"max_incr_per_pixel": 2.0}, "preprocess_kwargs was {'max_incr_per_pixel': 5.0} and is"),
+        ({"preprocess": "timesurface", "max_incr_per_pixel": None}, "preprocess was histo and is timesurface"),
+        ({"mode": "n_events", "n_events": 90, "delta_t": 7}, "mode was delta_t and is n_events, n_events was None and"),
+    ):
+        caplog.clear()
+        ClassificationModel(old | change).load_pretrained(path)
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert record.getMessage().startswith(f"{path}: its weights were trained on frames that were made in another")
+        assert says in record.getMessage()
+
+
 def test_without_a_common_class_only_the_body_is_taken_over(tmp_path: Path, caplog) -> None:
     """The label maps of feed-forward models need no background."""
     weights = write_checkpoint(tmp_path / "a.ckpt", metavisions("Squeezenet", ["a", "b"]))

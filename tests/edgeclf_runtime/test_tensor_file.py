@@ -318,7 +318,7 @@ def test_provenance(tmp_path):
 
     write_tensor_file(tmp_path / "a.h5", frames(), MADE, provenance=lambda: {"ä": [1.5, None, len(frames_gone_by)]})
     with TensorFile(tmp_path / "a.h5") as file:
-        assert file.provenance == {"ä": [1.5, None, 3]}
+        assert file.provenance() == {"ä": [1.5, None, 3]}
         assert file.attributes == MADE, "it is no argument of the preprocessing"
     with h5py.File(tmp_path / "a.h5") as file:
         assert json.loads(file["data"].attrs["edgeclf"]) == {"ä": [1.5, None, 3]}
@@ -326,12 +326,23 @@ def test_provenance(tmp_path):
 
 def test_provenance_of_a_file_that_does_not_say(written):
     with TensorFile(written) as file:
-        assert file.provenance == {}
+        assert file.provenance() == {}
 
 
 def test_provenance_that_cannot_be_read(foreign):
-    with pytest.raises(InputFileError, match="what the tensor file says of itself cannot be read"):
-        TensorFile(foreign(edgeclf="{"))
+    with (
+        TensorFile(foreign(edgeclf="{")) as file,
+        pytest.raises(InputFileError, match="what the file says that it was made of is damaged"),
+    ):
+        file.provenance()
+
+
+def test_a_file_known_from_before_reads_the_same(written):
+    with TensorFile(written) as file, TensorFile(written, file.attributes) as again:
+        assert again.attributes is file.attributes
+        assert again.shape == file.shape
+        np.testing.assert_array_equal(again.read(0, len(again)), file.read(0, len(file)))
+        np.testing.assert_array_equal(again.frame_ends(), file.frame_ends())
 
 
 _FULL_DISK = """

@@ -118,7 +118,7 @@ def already_made(job: RecordingJob) -> MadeFile | None:
     advice = "give --overwrite to make it anew, or another --out"
     try:
         with TensorFile(job.target) as file:
-            frames, provenance = len(file), file.provenance
+            frames, provenance = len(file), file.provenance()
     except InputFileError as error:
         raise UsageError(f"{job.target}: there is a file of this name that is no tensor file; {advice}.") from error
     has = provenance.get("request")

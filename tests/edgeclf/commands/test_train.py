@@ -12,6 +12,7 @@ import termios
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeclf.checkpoint import load_checkpoint
@@ -76,9 +77,9 @@ def test_every_hyper_parameter_has_its_option(tmp_path: Path, blobs: Path, run) 
         "num_tbins": 4, "max_consecutive_batch": 2, "num_workers": 0, "label_delta_t": 20_000, "random_shift": 1,
         "random_rotation": 10.0, "random_scale": 0.125, "random_shear": 5.0, "random_crop": 0.25,
         "flip_horizontal": 0.5, "flip_vertical": 0.25, "feature_base": 2, "feature_channels_out": 8,
-        "width_mul": 0.5, "num_ev_reps": 1,
+        "width_mul": 0.5, "num_ev_reps": 1, "preprocess": "histo", "delta_t": 10_000,
     }  # fmt: skip
-    options: list[object] = []
+    options: list[object] = ["--max-incr-per-pixel", 5, "--height-width", 32, 40]
     for name, value in given.items():
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         options += [f"--{name.replace('_', '-')}", shown]
@@ -90,10 +91,60 @@ def test_every_hyper_parameter_has_its_option(tmp_path: Path, blobs: Path, run) 
     assert {name: getattr(found, name) for name in given} == given
     assert found.use_label_freq
     assert found.interpolate_labels
-    of_the_data = {"models", "classes", "height", "width", "delta_t", "preprocess", "preprocess_kwargs", "mode"}
-    of_the_data |= {"preprocess_channels", "event_input_height", "event_input_width", "n_events"}
+    assert (found.height, found.width, found.preprocess_kwargs) == (32, 40, {"max_incr_per_pixel": 5.0})
+    of_the_data = {"models", "classes", "height", "width", "preprocess_kwargs", "mode", "preprocess_channels"}
+    of_the_data |= {"event_input_height", "event_input_width", "n_events"}
     flags = {"use_label_freq", "interpolate_labels"}
     assert {field.name for field in fields(found)} == given.keys() | of_the_data | flags
+
+
+def test_smaller_frames_stay_where_training_goes_on(tmp_path: Path, blobs: Path, run) -> None:
+    first = run("train", blobs, tmp_path, *SMALL, "--height-width", 32, 40)
+    assert first.code == 0, first.err
+    second = run("train", blobs, tmp_path, *SMALL[-4:], "--resume", "--max-epochs", 2)
+    assert second.code == 0, second.err
+    assert load_checkpoint(tmp_path / "last.ckpt").hyperparameters.height == 32
+    third = run("train", blobs, tmp_path, *SMALL[-4:], "--resume", "--max-epochs", 3, "--height-width", 40, 40)
+    assert third.code == 2
+    assert "height was 32 and is 40" in third.err
+
+
+def test_recordings_are_trained_on_as_chosen_and_gone_on_with(tmp_path: Path, run) -> None:
+    """Random events of a sensor of 48×48 pixels, in DAT files."""
+    rng = np.random.default_rng(0)
+    data, out = tmp_path / "data", tmp_path / "out"
+    for split in ("train", "val"):
+        (data / split).mkdir(parents=True)
+        t = np.sort(rng.integers(0, 40_000, 3000)).astype("<u4")
+        x, y, p = rng.integers(0, 48, t.size), rng.integers(0, 48, t.size), rng.integers(0, 2, t.size)
+        words = np.stack([t, (x | y << 14 | p << 28).astype("<u4")], axis=1)
+        header = b"% Width 48\n% Height 48\n% Version 2\n" + bytes([0, 8])
+        (data / split / "a_td.dat").write_bytes(header + words.tobytes())
+        np.savez(data / split / "a_labels.npz", ts=np.arange(0, 40_000, 10_000), labels=np.array([0, 1, 0, 1]))
+    (data / "label_map_dictionary.json").write_text('{"0": "a", "1": "b"}')
+    chosen = ("--preprocess", "diff", "--delta-t", 5000, "--max-incr-per-pixel", 2, "--height-width", 32, 32)
+    first = run("train", data, out, *SMALL, *chosen)
+    assert first.code == 0, first.err
+    before = load_checkpoint(out / "last.ckpt").hyperparameters
+    assert (before.preprocess, before.delta_t, before.preprocess_kwargs) == ("diff", 5000, {"max_incr_per_pixel": 2.0})
+    assert (before.height, before.width, before.preprocess_channels) == (32, 32, 1)
+    second = run("train", data, out, *SMALL[-4:], "--resume", "--max-epochs", 2)
+    assert second.code == 0, second.err
+    assert load_checkpoint(out / "last.ckpt").hyperparameters == before
+    third = run("train", data, out, *SMALL[-4:], "--resume", "--max-epochs", 3, "--delta-t", 10_000)
+    assert third.code == 2
+    assert "delta_t was 5000 and is 10000" in third.err
+
+
+def test_a_stopped_training_is_not_gone_on_with(tmp_path: Path, blobs: Path, run) -> None:
+    """With a rate so small that no weight changes, the loss falls in the first epoch alone."""
+    tiny = ("--lr", 1e-30, "--wd", 0, "--patience", 1, "--model", "squeezenet")
+    first = run("train", blobs, tmp_path, *SMALL[2:], "--max-epochs", 9, *tiny)
+    assert first.code == 0, first.err
+    assert first.err.endswith("after 2 epochs\n")
+    again = run("train", blobs, tmp_path, *SMALL[-4:], "--resume")
+    assert (again.code, again.out) == (2, "")
+    assert "give a larger --patience than 1" in again.err
 
 
 def test_balanced_class_weights_are_those_of_the_training_frames(tmp_path: Path, blobs: Path, run) -> None:
@@ -171,6 +222,14 @@ def test_the_options_of_feed_forward_models(tmp_path: Path, blobs: Path, run, na
         (["--seed", "-1"], "--seed"),
         (["--max-epochs", "0"], "--max-epochs"),
         (["--lr", "0"], "--lr"),
+        (["--height-width", "48"], "--height-width"),
+        (["--height-width", "0", "48"], "--height-width"),
+        (["--height-width", "64", "64"], "48"),
+        (["--model", "lenet", "--height-width", "40", "40"], "at least 48×48"),
+        (["--preprocess", "sorcery"], "--preprocess"),
+        (["--preprocess", "diff"], "its frames were made with preprocess histo"),
+        (["--delta-t", "5000"], "its frames were made with delta_t 10000"),
+        (["--max-incr-per-pixel", "2"], "its frames were made with max_incr_per_pixel 5.0"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(tmp_path: Path, blobs: Path, run, arguments, says: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeclf.data import sequential
 from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.dataset import LabelledRecording
 from edgeclf.data.sequential import SequentialDataset, WindowDataset
@@ -178,8 +179,12 @@ def test_all_frames_of_a_recording_are_changed_alike_and_another_way_every_epoch
 # --- windows
 
 
+@pytest.mark.parametrize("most_bytes", [0, 1 << 30], ids=["from files", "from memory"])
 @pytest.mark.parametrize("frames", [1, 3, 6])
-def test_a_window_holds_the_frames_before_its_label_and_zeros_before_the_recording(made, frames: int) -> None:
+def test_a_window_holds_the_frames_before_its_label_and_zeros_before_the_recording(
+    made, frames: int, most_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequential, "_MOST_BYTES_IN_MEMORY", most_bytes)
     dataset = WindowDataset(made, SHAPE, 4, frames, seed=2)
     seen = []
     for batch in dataset:
@@ -200,6 +205,18 @@ def test_a_window_holds_the_frames_before_its_label_and_zeros_before_the_recordi
             assert info.ends_us == (START_TS + (last + 1) * 10,)
             seen.append((number, last))
     assert sorted(seen) == [(i, k) for i, length in enumerate(LENGTHS) for k in range(length) if k % 3]
+
+
+def test_windows_of_a_small_data_set_read_each_file_once(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    of_disk = LabelledRecording.open
+    monkeypatch.setattr(LabelledRecording, "open", lambda self: opened.append(self.path) or of_disk(self))
+    dataset = WindowDataset(made, SHAPE, 4, 3, augmentation=Augmentation(shift=2))
+    first = [batch["inputs"].clone() for batch in dataset]
+    again = [batch["inputs"] for batch in dataset]
+    with_labels = [recording.path for recording in made if (recording.labels >= 0).any()]
+    assert sorted(opened) == sorted(with_labels)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)), "what is in memory stays as it was"
 
 
 # --- processes

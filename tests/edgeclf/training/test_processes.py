@@ -188,6 +188,40 @@ def _untrained(settings: HyperParameters) -> dict[str, torch.Tensor]:
     return ClassificationModel(settings.to_dict()).state_dict()
 
 
+FAILS = """
+import sys
+from edgeclf.cli import main
+from edgeclf.lightning_model import ClassificationModel
+from edgeclf_runtime.errors import EdgeclfError
+
+step = ClassificationModel.training_step
+
+def failing(self, batch, batch_nb):
+    if self.global_rank == {rank}:
+        raise EdgeclfError("This one had a bad day.")
+    return step(self, batch, batch_nb)
+
+ClassificationModel.training_step = failing
+main()
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_whose_other_one_failed_says_so_and_no_more(tmp_path: Path, blobs: Path, rank: int) -> None:
+    ran = run(
+        sys.executable, program(tmp_path, FAILS.format(rank=rank)), "train", blobs, tmp_path / "out", "--accelerator",
+        "cpu", "--devices", 2, "--strategy", "ddp", "--max-epochs", 1, "--feature-base", 2,
+    )  # fmt: skip
+    assert ran.returncode != 0
+    assert "Error: This one had a bad day.\n" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    others = [line for line in ran.stderr.splitlines() if line != "Error: This one had a bad day."]
+    known = "Error: Another process of this training ended, and its message says why; so this one ends too."
+    assert set(others) <= {known}
+    if rank:  # the other way round, the first process ends the other one
+        assert others == [known]
+
+
 def test_the_command_starts_the_other_process_and_one_of_them_reports(tmp_path: Path, blobs: Path) -> None:
     edgeclf = Path(sys.executable).with_name("edgeclf")
     ran = run(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import multiprocessing
 import os
 import shutil
 import signal
@@ -110,7 +111,7 @@ def test_each_model_trains_and_its_checkpoint_gives_the_same_logits(
 def test_training_learns(tmp_path: Path, blobs: Path, hyper) -> None:
     """The blobs are told apart by their channel; what always says one class gets half of the frames."""
     settings = replace(hyper("ConvRNN"), feature_base=4, lr=0.02, num_tbins=5, batch_size=2)
-    result = train(blobs, tmp_path, settings, replace(OPTIONS, max_epochs=20, seed=1))
+    result = train(blobs, tmp_path, settings, replace(OPTIONS, max_epochs=20, seed=0))
     assert result.val_accuracy > 0.8
     with (tmp_path / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["val_acc"]]
@@ -158,6 +159,27 @@ def test_training_stops_when_the_loss_no_longer_falls(
     assert result.epochs == 6  # 0.41 and 0.5 are two epochs over 0.4
     assert "stopped: the validation's loss has not fallen for 2 epochs" in caplog.text
     assert [float(row["val_loss"]) for row in metrics_of(tmp_path)] == pytest.approx(losses[:6])
+
+
+def test_a_training_that_stopped_stays_stopped_unless_it_may_take_longer(
+    tmp_path: Path, blobs: Path, hyper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = [0.9, 0.4, 0.41, 0.5, 0.6, 0.7, 0.1, 0.2]
+    monkeypatch.setattr(ClassificationModel, "_mean_loss", lambda self, _found: losses[self.current_epoch])
+    settings, options = hyper("ConvRNN"), replace(OPTIONS, max_epochs=8, patience=2)
+    first = train(blobs, tmp_path, settings, options)
+    assert first.epochs == 4
+    before = first.last.read_bytes()
+    for patience in (1, 2):
+        with pytest.raises(UsageError, match=r"not fallen for 2 epochs.*give a larger --patience than 2"):
+            train(blobs, tmp_path, settings, replace(options, patience=patience), resume=first.last)
+    assert first.last.read_bytes() == before
+    # 0.5, 0.6, 0.7 are the second to the fourth epoch over 0.4.
+    assert train(blobs, tmp_path, settings, replace(options, patience=4), resume=first.last).epochs == 6
+    caplog.clear()
+    with caplog.at_level("INFO", logger="edgeclf"):
+        assert train(blobs, tmp_path, settings, replace(options, patience=5), resume=first.last).epochs == 8
+    assert "stopped" not in caplog.text
 
 
 def test_best_is_the_best_and_last_is_the_last(
@@ -213,6 +235,25 @@ def test_a_training_that_fails_at_once_removes_nothing(
     with pytest.raises(UsageError):
         train(blobs, out, hyper("ConvRNN"), replace(OPTIONS, precision="7"), overwrite=True)
     assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_validation_within_an_epoch_leaves_trainings_memory(blobs: Path, hyper) -> None:
+    """A recurrent model with a rate of 0, validated after every batch, has the losses that it has without."""
+    settings = replace(hyper("ConvRNN"), lr=0.0, wd=0.0, num_tbins=2)
+    losses: list[list[float]] = []
+    for every in (1, 1.0):  # batches, epochs
+        torch.manual_seed(0)
+        module, seen = ClassificationModel(settings.to_dict()), []
+        step = module.training_step
+        module.training_step = lambda batch, nb, step=step, seen=seen: seen.append(step(batch, nb)) or seen[-1]
+        with quiet_lightning():
+            Trainer(
+                accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_epochs=1,
+                val_check_interval=every, num_sanity_val_steps=0, enable_model_summary=False,
+            ).fit(module, ClassificationDataModule(settings.to_dict(), blobs))  # fmt: skip
+        losses.append([loss.item() for loss in seen if loss is not None])
+    assert len(losses[0]) > 4
+    assert losses[0] == pytest.approx(losses[1])
 
 
 def test_lightnings_test_loop_gives_the_kpis(blobs: Path, trained: tuple[Path, TrainingResult]) -> None:
@@ -283,6 +324,40 @@ def test_tensorboard_gets_what_the_table_gets(tmp_path: Path, blobs: Path, hyper
     for name in ("val_loss", "val_acc", "train_loss", "val_recall_left"):
         assert [event.value for event in found.Scalars(name)] == pytest.approx([float(row[name]) for row in rows])
         assert [event.step for event in found.Scalars(name)] == [int(row["step"]) for row in rows]
+
+
+def test_tensorboard_forgets_the_steps_that_are_trained_again(tmp_path: Path, blobs: Path, hyper) -> None:
+    options = replace(OPTIONS, loggers=("tensorboard",))
+    settings = hyper("ConvRNN")
+    result = train(blobs, tmp_path, settings, options)
+    first = result.last.read_bytes()
+    train(blobs, tmp_path, settings, replace(options, max_epochs=3), resume=result.last)
+    result.last.write_bytes(first)  # as a training that was ended by force after the first epoch
+    train(blobs, tmp_path, settings, replace(options, max_epochs=2), resume=result.last)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TensorBoard's own packages
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        found = EventAccumulator(str(tmp_path / "tensorboard"))
+        found.Reload()
+    steps = content_of(result.last)["global_step"]
+    assert [event.step for event in found.Scalars("val_loss")] == [steps // 2 - 1, steps - 1]
+
+
+def test_another_trainings_logs_and_videos_go_with_it(tmp_path: Path, blobs: Path, hyper) -> None:
+    """Three epochs, and one in their place; a file that training did not write stays."""
+    options = replace(OPTIONS, loggers=("csv", "tensorboard"), demo_every=1)
+    train(blobs, tmp_path, hyper("ConvRNN"), replace(options, max_epochs=2))
+    (tmp_path / "videos" / "mine.mp4").touch()
+    before = set((tmp_path / "tensorboard").glob("events*"))
+    train(blobs, tmp_path, hyper("ConvRNN"), options, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["demo_epoch_000.mp4", "mine.mp4"]
+    events = set((tmp_path / "tensorboard").glob("events*"))
+    assert len(events) == 1
+    assert events.isdisjoint(before)
+    (tmp_path / "videos" / "mine.mp4").unlink()
+    train(blobs, tmp_path, hyper("ConvRNN"), OPTIONS, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "hparams.yaml", "last.ckpt", "metrics.csv"]
 
 
 def test_demo_videos_are_written_while_training(tmp_path: Path, blobs: Path, hyper) -> None:
@@ -509,6 +584,19 @@ def test_too_little_memory_is_an_error_of_the_device(
     monkeypatch.setattr(ClassificationModel, "training_step", full)
     with pytest.raises(DeviceError, match="too small for this training; give a smaller --batch-size"):
         train(blobs, tmp_path, hyper("ConvRNN"), OPTIONS)
+
+
+def test_a_loading_process_that_is_ended_is_a_sentence(
+    tmp_path: Path, blobs: Path, hyper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(30)  # which torch's handler of ended processes interrupts
+
+    monkeypatch.setattr(ClassificationModel, "training_step", full)
+    with pytest.raises(EdgeclfError, match=r"processes that load batches was ended from outside.*--num-workers"):
+        train(blobs, tmp_path, replace(hyper("ConvRNN"), num_workers=1), OPTIONS)
 
 
 def test_time_that_runs_out_leaves_a_checkpoint(
