@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -67,6 +67,21 @@ class ClassificationDataModule(LightningDataModule):
             flip_horizontal=settings.flip_horizontal,
             flip_vertical=settings.flip_vertical,
         )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Looks through the recordings that a stage of Lightning's needs, so that what is wrong with them shows first.
+
+        Args:
+            stage: `fit`, `validate` or `test`; None, as in Metavision's scripts: all splits that are there.
+
+        Raises:
+            InputFileError: Where files are missing or are not what they should be.
+            UsageError: Where they are not made for this model.
+        """
+        needed: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        there = tuple(split for split in get_args(Split) if (self.data_dir / split).is_dir())
+        for split in needed.get(stage, there or ("train",)):
+            self.split(split)
 
     def split(self, split: Split) -> list[LabelledRecording]:
         """Returns the recordings of a split with their labels, looked through once.

@@ -142,10 +142,12 @@ class HyperParameters:
         needed = {"models", "classes", "height", "width", "delta_t", "preprocess"}
         if missing := sorted(needed - {name for name, value in values.items() if value is not None}):
             raise UsageError(
-                f"{source}: the hyper-parameters {', '.join(missing)} are missing, so this is not the checkpoint "
-                "of an event-camera classifier; give one made by `edgeclf train` or by Metavision ML's "
-                "classification training."
+                f"{source}: the hyper-parameters {', '.join(missing)} are missing, which every event-camera classifier "
+                "has; give a checkpoint made by `edgeclf train` or by Metavision ML's classification training, or add "
+                "them."
             )
+        if f"{values['models']}Classifier" in MODEL_NAMES:
+            values["models"] = f"{values['models']}Classifier"
         if values["models"] not in MODEL_NAMES:
             raise UsageError(
                 f"{source}: the model is called {values['models']!r}, and edgeclf knows {', '.join(MODEL_NAMES)}."

@@ -23,8 +23,9 @@ from edgeclf.commands.train_options import (
     trainer_options,
 )
 from edgeclf.data.conversion import FrameRecipe
+from edgeclf.data.labels import class_names, read_label_map
 from edgeclf.data_module import ClassificationDataModule
-from edgeclf.hyperparameters import HyperParameters
+from edgeclf.hyperparameters import MODEL_NAMES, RECURRENT_MODELS, HyperParameters, ModelName, model_classes
 from edgeclf.training import TrainerOptions, balanced_class_weights, hyperparameters_for
 from edgeclf.training import train as fit
 from edgeclf_runtime.console import is_quiet, json_option, say, verbosity_options, write_json
@@ -87,7 +88,8 @@ def train(
     )
     if not first:
         return
-    say(f"{result.best}: {result.val_accuracy:.1%} of the validation frames right, after {result.epochs} epochs")
+    epochs = "1 epoch" if result.epochs == 1 else f"{result.epochs} epochs"
+    say(f"{result.best}: {result.val_accuracy:.1%} of the validation frames right, after {epochs}")
     if json_path is not None:
         write_json(json_path, {**asdict(result), "best": str(result.best), "last": str(result.last)})
 
@@ -109,8 +111,10 @@ def _hyperparameters(dataset: Path, given: Mapping[str, Any], before: Checkpoint
     if before is not None:
         had = before.hyperparameters
         model = given.get("model", had.models)
+        _check_same_classes(dataset, before)
         chosen = {name: getattr(had, name) for name in names - _OF_THE_DATA} | chosen
         recipe = FrameRecipe(had.preprocess, had.preprocess_kwargs, had.delta_t)
+    _warn_of_idle_options(model, given)
     if chosen.get("use_label_freq") and chosen.get("label_delta_t") is None:
         raise UsageError("--use-label-freq keeps only frames at the labels' interval; give it with --label-delta-t.")
     if "label_delta_t" in given and not chosen.get("use_label_freq"):
@@ -124,6 +128,31 @@ def _hyperparameters(dataset: Path, given: Mapping[str, Any], before: Checkpoint
     shown = ", ".join(f"{label} {weight:.3g}" for label, weight in zip(hyper.labels, weights, strict=True))
     logger.info("class weights: %s", shown)
     return replace(hyper, class_weights=weights)
+
+
+def _check_same_classes(dataset: Path, before: Checkpoint) -> None:
+    had, found = before.hyperparameters, class_names(read_label_map(dataset))
+    if had.classes != model_classes(had.models, found):
+        raise UsageError(
+            f"{before.path}: it was trained on a data set with the classes {', '.join(had.classes)}, and {dataset} has "
+            f"{', '.join(found)}; give that data set, or start from its weights with --finetune."
+        )
+
+
+def _warn_of_idle_options(model: ModelName, given: Mapping[str, Any]) -> None:
+    """Says so where an option was given that has no influence on this model."""
+    recurrent = set(RECURRENT_MODELS)
+    of_some: dict[str, set[ModelName]] = {
+        "feature_base": {"ConvRNNClassifier"},
+        "feature_channels_out": recurrent,
+        "max_consecutive_batch": recurrent,
+        "num_ev_reps": set(MODEL_NAMES) - recurrent,
+        "width_mul": {"Mobilenetv2Classifier"},
+    }
+    for name, models in of_some.items():
+        if name in given and model not in models:
+            option, others = f"--{name.replace('_', '-')}", ", ".join(sorted(models))
+            logger.warning("%s means nothing to %s and is not used; it is for %s.", option, model, others)
 
 
 def _trainer_options(given: Mapping[str, Any], before: Checkpoint | None) -> TrainerOptions:

@@ -200,6 +200,8 @@ def _resumable(path: Path, hyper: HyperParameters, options: TrainerOptions) -> C
     before: Mapping[str, Any] = asdict(found.hyperparameters)
     now = asdict(hyper)
     differing = [name for name in now if name not in _FREE_TO_CHANGE and before[name] != now[name]]
+    if "models" in differing:
+        differing = ["models"]  # the others follow from it
     if differing:
         raise UsageError(
             f"{path}: training cannot go on from it with another model or data set: "

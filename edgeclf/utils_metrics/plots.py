@@ -220,7 +220,7 @@ def _count(value: int) -> str:
 
 
 def _draw_curve(axes: Axes, curve: Curve, title: str, label: str, *, steps: bool) -> None:
-    axes.set_title(title, fontsize="medium")
+    axes.set_title(title, fontsize="medium", pad=18)  # the legend is below it, where it hides no curve
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
     axes.grid(color="#eeeeee")
     if curve.missing:
@@ -235,8 +235,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, label: str, *, steps: bool
         drawstyle="steps-post" if steps else "default",
         clip_on=False,
     )
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 0.13)} if steps else {"loc": "lower right"}
-    axes.legend(**place, facecolor="white", edgecolor="none", framealpha=0.9, handlelength=1.2, borderaxespad=0.2)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, handlelength=1.2, borderaxespad=0.1)
 
 
 def _draw_reliability(figure: Figure, found: Reliability) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from edgeclf_runtime.errors import EdgeclfError
@@ -88,6 +89,7 @@ def labelled_predictions(preds_all: Tensor, labels_all: Tensor, outputs: int) ->
     Raises:
         EdgeclfError: Where the two do not fit together, or no frame is labelled.
     """
+    preds_all, labels_all = torch.as_tensor(preds_all), torch.as_tensor(labels_all)
     if preds_all.shape == (*labels_all.shape, outputs):
         preds_all = preds_all.argmax(-1)
     elif preds_all.shape != labels_all.shape:
@@ -118,6 +120,7 @@ def labelled_probabilities(preds_all: Tensor, labels_all: Tensor, labels: Sequen
         EdgeclfError: Where they do not fit together, are no probabilities, or no frame is labelled.
     """
     outputs = len(labels)
+    preds_all, labels_all = torch.as_tensor(preds_all), torch.as_tensor(labels_all)
     if preds_all.shape != (*labels_all.shape, outputs):
         raise EdgeclfError(
             f"Probabilities of shape {tuple(preds_all.shape)} do not belong to labels of shape "

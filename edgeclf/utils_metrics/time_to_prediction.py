@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import ceil, nan
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeclf.utils_metrics.figures import finished, new_figure
@@ -70,6 +72,7 @@ def get_1st_nonzeros(tensor: Tensor) -> Tensor:
     Raises:
         EdgeclfError: Where N is 0, or there is no axis.
     """
+    tensor = torch.as_tensor(tensor)
     if tensor.ndim == 0 or tensor.shape[-1] == 0:
         raise EdgeclfError("The first nonzero value of an empty axis was asked for; there must be one value at least.")
     nonzero = tensor != 0
@@ -98,6 +101,7 @@ def calculate_time_to_prediction(
     Raises:
         EdgeclfError: Where predictions and labels do not match in number, or there is no data sample.
     """
+    pred_seq, label_seq = list(map(torch.as_tensor, pred_seq)), list(map(torch.as_tensor, label_seq))
     if len(pred_seq) != len(label_seq) or any(p.shape != t.shape for p, t in zip(pred_seq, label_seq, strict=True)):
         raise EdgeclfError(
             "Times to prediction need as many predictions as labels for each data sample, and these differ."
@@ -141,6 +145,14 @@ def _frames_until_right(predictions: Tensor, labels: Tensor, gesture: Tensor) ->
     return int(gesture[get_1st_nonzeros(right)] - gesture[0]) + 1 if right.any() else None
 
 
+def _bins(latencies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the edges of bins in whose middles times lie, as they are multiples of a frame's; about 40 at most."""
+    frame = np.diff(np.unique(np.append(latencies, 0))).min()
+    width = frame * max(1, ceil(latencies.max() / frame / 40))
+    edges: NDArray[np.float64] = (np.arange(round(latencies.max() / width) + 2) - 0.5) * width
+    return edges
+
+
 def _draw_histogram(time: TimeToPrediction, figure: Figure) -> Figure:
     times, missed = figure.subplots(1, 2, width_ratios=[5, 1])
     latencies = time.latencies_ms[time.latencies_ms.isfinite()].numpy()
@@ -148,8 +160,9 @@ def _draw_histogram(time: TimeToPrediction, figure: Figure) -> Figure:
     times.set(xlabel="time to the first right prediction in ms", ylabel="gestures")
     times.set_title(f"recognised: {recognised} of {time.gestures}", fontsize="medium")
     if latencies.size:
-        bins = min(30, max(10, round(latencies.size**0.5)))
-        times.hist(latencies, bins=bins, range=(0, latencies.max()), color="#4477aa", edgecolor="white")
+        bins = _bins(latencies)
+        times.hist(latencies, bins=bins, color="#4477aa", edgecolor="white")
+        times.set(xlim=(0, bins[-1]))
         times.yaxis.set_major_locator(MaxNLocator(integer=True))
         times.axvline(time.median_ms, color="#222222", linestyle="--", label=f"median {time.median_ms:.1f} ms")
         times.plot([], [], " ", label=f"standard deviation {time.std_ms:.1f} ms")

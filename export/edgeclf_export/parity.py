@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 RATE_TOLERANCE = 1e-3
 """For KPIs between 0 and 1: an accuracy, a precision, a recall, an AUROC. Numbers of gestures must be equal by it."""
+
+SAME_SCORE = 1e-5
+"""Probabilities that differ by less are told apart by rounding alone; what that does to an AUROC is let through too."""
 
 TIME_TOLERANCE_MS = 1.0
 """For times to prediction, which are multiples of `delta_t`: less than one frame."""
@@ -148,16 +151,36 @@ class ParityCheck:
             compute_kpis([recording.result() for recording in side], hyper.labels, hyper.frame_duration)
             for side in (reference, exported)
         ]
+        tolerances = dict.fromkeys((name for name in kpis[0] if name.endswith("_ms")), TIME_TOLERANCE_MS)
+        tolerances |= _auroc_tolerances(reference, hyper.labels)
         return ParityReport(
             frames=len(expected),
             top1_agreement=float((expected.argmax(1) == found.argmax(1)).float().mean()),
             max_abs_logit_difference=float((expected - found).abs().max()),
             kpis={
-                name: KpiComparison(value, kpis[1][name], TIME_TOLERANCE_MS if name.endswith("_ms") else RATE_TOLERANCE)
+                name: KpiComparison(value, kpis[1][name], tolerances.get(name, RATE_TOLERANCE))
                 for name, value in kpis[0].items()
             },
             results=exported,
         )
+
+
+def _auroc_tolerances(reference: list[RecordingLogits], labels: Sequence[str]) -> dict[str, float]:
+    """Returns by how much each AUROC may differ.
+
+    It is the share of pairs of a frame that shows the class and one that does not in which the first has the larger
+    probability. Pairs whose probabilities are the same but for rounding may come out in either order, which for a
+    classifier that says the same of all frames is most of them.
+    """
+    right = torch.cat([recording.labels for recording in reference]).numpy()
+    scores = torch.cat([recording.logits for recording in reference]).double().softmax(1).numpy()
+    tolerances = {}
+    for k, label in enumerate(labels):
+        showing, others = scores[right == k, k], np.sort(scores[(right >= 0) & (right != k), k])
+        close = np.searchsorted(others, showing + SAME_SCORE) - np.searchsorted(others, showing - SAME_SCORE)
+        pairs = max(showing.size * others.size, 1)
+        tolerances[f"auroc_{label}"] = RATE_TOLERANCE + float(close.sum()) / pairs
+    return tolerances
 
 
 def _run_exported(classifier: Classifier, recording: LabelledRecording) -> RecordingLogits:

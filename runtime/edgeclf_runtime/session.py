@@ -231,6 +231,12 @@ def _not_a_model(path: Path, error: Exception) -> InputFileError:
             f"{path}: this is a TorchScript file, and the runtime runs ONNX: give the .onnx that "
             "`edgeclf export --format onnx` writes beside it."
         )
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(4) == b"PK\x03\x04":  # a zip archive, as PyTorch writes
+            return InputFileError(
+                f"{path}: this is a file of PyTorch's, such as a checkpoint, and the runtime runs ONNX: give the .onnx "
+                "that `edgeclf export` makes of the checkpoint."
+            )
     return InputFileError(
         f"{path}: ONNX Runtime cannot load it, so it is damaged or not an ONNX model ({_first_line(error)}); export "
         "the checkpoint again."

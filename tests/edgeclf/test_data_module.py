@@ -241,6 +241,30 @@ def test_classes_of_the_data_set_that_the_model_lacks_are_left_out(tmp_path: Pat
     assert [set(recording.labels.tolist()) for recording in found] == [{0, 1}, {0, -1}, {0, 1}]
 
 
+@pytest.mark.parametrize("stage", [None, "fit", "validate", "test"])
+def test_setup_finds_what_is_wrong_with_the_splits_of_a_stage(blobs: Path, hyper, tmp_path: Path, stage) -> None:
+    values = hyper("ConvRNN").to_dict()
+    ClassificationDataModule(values, blobs).setup(stage)
+    copy = tmp_path / "copy"
+    shutil.copytree(blobs, copy)
+    needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ("train", "val", "test"))
+    for split in ("train", "val", "test"):
+        damaged = copy / split / f"{split}_0.h5"
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[:100])
+        if split in needed:
+            with pytest.raises(InputFileError, match=f"{split}_0"):
+                ClassificationDataModule(values, copy).setup(stage)
+        else:
+            ClassificationDataModule(values, copy).setup(stage)
+        damaged.write_bytes(whole)
+
+
+def test_setup_of_no_data_set_is_a_sentence(hyper, tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="no such data set folder"):
+        ClassificationDataModule(hyper("ConvRNN").to_dict(), tmp_path / "nowhere").setup()
+
+
 _USERS_SCRIPT = """
 import sys
 from lightning.pytorch import Callback, Trainer

@@ -15,8 +15,10 @@ from sklearn.metrics import accuracy_score
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf.data.dataset import recordings
 from edgeclf.data.labels import LABEL_MAP_FILE, LabelEvents, write_box_labels
+from edgeclf.evaluation import RecordingLogits
+from edgeclf.utils_metrics import compute_kpis
 from edgeclf_export.export import export_checkpoint
-from edgeclf_export.parity import KpiComparison, ParityCheck
+from edgeclf_export.parity import RATE_TOLERANCE, KpiComparison, ParityCheck, _auroc_tolerances
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.tensor_file import TensorFile
 
@@ -127,6 +129,27 @@ def test_another_model_is_refused(checkpoints: dict[str, Path], exported: dict[s
     torch.save({"hyper_parameters": other.to_dict(), "state_dict": weights}, path)
     with pytest.raises(UsageError, match="another model than the checkpoint"):
         ParityCheck(path, exported["ConvRNNClassifier"], dataset)
+
+
+def test_rounding_alone_fails_no_classifier_that_says_nearly_the_same_of_all_frames() -> None:
+    """Its AUROC is that of rounding errors: 0.5 give or take what chance makes of so few frames."""
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    constant = torch.tensor([2.0, 0.5, -1.0]).expand(60, 3)
+    sides = [
+        RecordingLogits("a", labels, constant + 1e-7 * torch.randn(60, 3), "a.h5") for _ in ("reference", "exported")
+    ]
+    aurocs = [compute_kpis([side.result()], ("background", "a", "b"), 10_000)["auroc_a"] for side in sides]
+    tolerances = _auroc_tolerances(sides[:1], ("background", "a", "b"))
+    assert RATE_TOLERANCE < abs(aurocs[0] - aurocs[1]) <= tolerances["auroc_a"]
+
+
+def test_scores_that_differ_leave_an_auroc_its_tolerance() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    side = RecordingLogits("a", labels, torch.randn(60, 3), "a.h5")
+    for name, tolerance in _auroc_tolerances([side], ("background", "a", "b")).items():
+        assert tolerance == pytest.approx(RATE_TOLERANCE, abs=2 / (20 * 40)), name
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,12 @@ def test_folder(tmp_path):
         Classifier.load(tmp_path, "cpu")
 
 
+def test_a_checkpoint_is_told_apart(tmp_path):
+    (tmp_path / "a.ckpt").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(InputFileError, match=r"a\.ckpt: this is a file of PyTorch's.* `edgeclf export`"):
+        Classifier.load(tmp_path / "a.ckpt", "cpu")
+
+
 @pytest.mark.parametrize("content", [b"", b"this is text\n", b"\x08\x08\x3a"])
 def test_not_onnx(tmp_path, content):
     (tmp_path / "a.onnx").write_bytes(content)

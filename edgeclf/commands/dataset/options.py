@@ -107,9 +107,9 @@ def _frame_options(delta_t: int) -> list[Callable[[Command], Command]]:
 
 
 def _plain_value(text: str) -> bool | int | float | str:
-    """Returns what a text says: a number or true or false as in JSON, else the text itself."""
+    """Returns what a text says: a number, true or false, in JSON's or Python's spelling, else the text itself."""
     try:
-        value = json.loads(text)
+        value = json.loads(text.lower() if text in ("True", "False") else text)
     except ValueError:
         return text
     return value if isinstance(value, (bool, int, float, str)) else text

@@ -66,7 +66,8 @@ class FrameRecipe:
         if (isfinite(low) and low < 0) or (isfinite(high) and high > 1):
             raise UsageError(
                 f"The values of {self.preprocess} go from {low:g} to {high:g}, and those outside of 0 to 1 cannot be "
-                "stored as uint8; leave out --store-as-uint8, or use --preprocess histo."
+                "stored as uint8; leave out --store-as-uint8, normalise them (--normalization-quantized) where the "
+                "preprocessing can, or use --preprocess histo."
             )
 
     def frame_maker(self, sensor_size: tuple[int, int], duration: int | None = None) -> FrameMaker:

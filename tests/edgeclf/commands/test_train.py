@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from edgeclf.checkpoint import load_checkpoint
+from edgeclf.data.labels import write_label_map
 
 SMALL = ("--max-epochs", 1, "--feature-base", 2, "--feature-channels-out", 8, "--accelerator", "cpu", "--devices", 1)
 
@@ -25,7 +27,7 @@ def test_training_resuming_and_finetuning(tmp_path: Path, blobs: Path, run) -> N
     first = run("train", blobs, out, *SMALL, "--batch-size", 50, "--num-tbins", 40, "--json", "-")
     assert first.code == 0, first.err
     assert first.err.startswith(f"{out / 'best.ckpt'}: ")
-    assert "of the validation frames right, after 1 epochs" in first.err
+    assert "of the validation frames right, after 1 epoch\n" in first.err
     document = json.loads(first.out)
     assert document.keys() == {"best", "last", "epochs", "val_accuracy"}
     assert document["best"] == str(out / "best.ckpt")
@@ -238,6 +240,25 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(tmp_path: Path, blobs: Path
     assert says in ran.err
     assert "Traceback" not in ran.err
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_an_option_that_means_nothing_to_the_model_is_said(tmp_path: Path, blobs: Path, run) -> None:
+    ran = run("train", blobs, tmp_path, *SMALL, "--num-ev-reps", 3)
+    assert ran.code == 0
+    assert (
+        "--num-ev-reps means nothing to ConvRNNClassifier and is not used; it is for Mobilenetv2Classifier" in ran.err
+    )
+
+
+def test_resuming_on_another_data_set_is_a_sentence(tmp_path: Path, blobs: Path, run) -> None:
+    assert run("train", blobs, tmp_path / "out", *SMALL, "--class-weights", "balanced").code == 0
+    other = tmp_path / "other"
+    shutil.copytree(blobs, other)
+    write_label_map(other, ["left", "right", "up"])
+    ran = run("train", other, tmp_path / "out", "--max-epochs", 2, "--resume")
+    assert ran.code == 2
+    assert "trained on a data set with the classes left, right, and" in ran.err
+    assert "has left, right, up; give that data set" in ran.err
 
 
 def test_a_folder_that_is_no_data_set(tmp_path: Path, run) -> None:
