@@ -220,7 +220,8 @@ def test_a_damaged_checkpoint_is_a_sentence(tmp_path: Path) -> None:
 )
 def test_checkpoints_of_something_else_are_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "a.ckpt")
-    with pytest.raises(InputFileError, match=r"a\.ckpt.*(not a classifier's checkpoint|which every event-camera classifier has)"):
+    says = r"a\.ckpt.*(not a classifier's checkpoint|which every event-camera classifier has)"
+    with pytest.raises(InputFileError, match=says):
         load_checkpoint(tmp_path / "a.ckpt")
 
 
