@@ -1,13 +1,13 @@
 """Measures how fast batches of event frames come, and how long training waits for them.
 
-    python benchmarks/loading.py [--dataset FOLDER] [--workers 0 1 2] [--rounds 5] [--steps 10] [--json FILE]
+    python benchmarks/loading.py [--dataset FOLDER] [--model NAME] [--workers 0 1 2] [--rounds 5] [--json FILE]
 
 Reads the training split of a data set in Metavision's layout: the one given, else one that is made in a temporary
 folder, of moving blocks and noise, its size chosen by `--recordings`, `--frames` and `--size`. Two things are measured
 with each number of loading processes:
 
 - frames a second: a whole epoch through the data loader, nothing else done with it;
-- the share of training time spent waiting: the time in `next(loader)` over that of a whole step of a ConvRNN
+- the share of training time spent waiting: the time in `next(loader)` over that of a whole step of a classifier
   (waiting, forward, backward, update), of `--steps` steps.
 
 The numbers of processes take turns within each round, so that whatever else the machine does falls on all of them; the
@@ -35,13 +35,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from edgeclf.data.dataset import describe
 from edgeclf.data.labels import IGNORED, LabelEvents, write_box_labels, write_label_map
 from edgeclf.data.loader import BatchLoader
-from edgeclf.data_module import ClassificationDataModule
+from edgeclf.data_module import data_module_for
 from edgeclf.evaluation import unroll_batch
-from edgeclf.hyperparameters import HyperParameters
+from edgeclf.hyperparameters import MODEL_NAMES, HyperParameters
 from edgeclf.models import State, detach_state
+from edgeclf.training import hyperparameters_for
 from edgeclf_runtime.errors import EdgeclfError
 from edgeclf_runtime.tensor_file import TensorAttributes, write_tensor_file
 from machine import processor
@@ -71,29 +71,9 @@ def moving_block(rng: np.random.Generator, frames: int, size: int, to_the_right:
         yield frame.astype(np.float32)
 
 
-def hyperparameters(dataset: Path, batch_size: int, num_tbins: int) -> HyperParameters:
-    """Returns those of a ConvRNN on a data set."""
-    found = describe(dataset)
-    channels, height, width = found.frame_shape
-    return HyperParameters(
-        models="ConvRNNClassifier",
-        classes=found.classes,
-        height=height,
-        width=width,
-        delta_t=found.attributes.delta_t,
-        preprocess=found.attributes.preprocess,
-        preprocess_kwargs=found.attributes.preprocess_kwargs,
-        preprocess_channels=channels,
-        mode=found.attributes.mode,
-        n_events=found.attributes.n_events or None,
-        batch_size=batch_size,
-        num_tbins=num_tbins,
-    )
-
-
 def open_loader(dataset: Path, hyper: HyperParameters, workers: int) -> BatchLoader:
     """Returns the training loader with so many loading processes."""
-    data = ClassificationDataModule(replace(hyper, num_workers=workers).to_dict(), dataset)
+    data = data_module_for(replace(hyper, num_workers=workers).to_dict(), dataset)
     loader = data.train_dataloader()
     assert isinstance(loader, BatchLoader)
     return loader
@@ -108,7 +88,7 @@ def loading_rate(loader: BatchLoader) -> float:
 
 
 class Training:
-    """A ConvRNN that learns, a step at a time."""
+    """A classifier that learns, a step at a time."""
 
     def __init__(self, hyper: HyperParameters, device: torch.device) -> None:
         torch.manual_seed(0)
@@ -177,7 +157,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=100, help="frames of each of them")
     parser.add_argument("--size", type=int, default=64, help="rows and columns of their frames")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="numbers of loading processes")
-    parser.add_argument("--batch-size", type=int, default=4, help="recordings side by side")
+    parser.add_argument("--model", choices=MODEL_NAMES, default=MODEL_NAMES[0], help="what learns")
+    parser.add_argument("--num-ev-reps", type=int, default=1, help="frames that a feed-forward model sees at once")
+    parser.add_argument("--batch-size", type=int, default=4, help="recordings, or windows of frames, side by side")
     parser.add_argument("--num-tbins", type=int, default=10, help="frames of each in one batch")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
     parser.add_argument("--steps", type=int, default=10, help="training steps in a round")
@@ -196,7 +178,13 @@ def main(arguments: list[str] | None = None) -> None:
         dataset = options.dataset or Path(temporary)
         if options.dataset is None:
             make_dataset(dataset, options.recordings, options.frames, options.size)
-        hyper = hyperparameters(dataset, options.batch_size, options.num_tbins)
+        hyper = hyperparameters_for(
+            dataset,
+            options.model,
+            batch_size=options.batch_size,
+            num_tbins=options.num_tbins,
+            num_ev_reps=options.num_ev_reps,
+        )
         machine = {
             "processor": processor(),
             "cores": os.cpu_count(),
@@ -207,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
         }
         frame = f"{hyper.preprocess_channels}×{hyper.height}×{hyper.width}"
         print(", ".join(f"{name}: {value}" for name, value in machine.items()))
-        print(f"frames of {frame}, batches of {options.num_tbins} × {options.batch_size}")
+        print(f"{hyper.models}, frames of {frame}, batch size {options.batch_size}")
         measured = measure(dataset, hyper, options.workers, options.rounds, options.steps, device)
     print(f"{'processes':>9}{'frames/s':>11}{'(range)':>17}{'step ms':>10}{'waiting':>10}{'(range)':>17}")
     results = {count: summarise(result) for count, result in measured.items()}
