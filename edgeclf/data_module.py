@@ -15,7 +15,8 @@ from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.dataset import LabelledRecording, Split, recordings
 from edgeclf.data.frame_labels import load_classes
 from edgeclf.data.loader import batch_loader
-from edgeclf.data.sequential import Batch, RecordingDataset, SequentialDataset, WindowDataset
+from edgeclf.data.plan import SequentialPlan, WindowPlan
+from edgeclf.data.sequential import Batch, RecordingDataset
 from edgeclf.hyperparameters import RECURRENT_MODELS, HyperParameters
 from edgeclf_runtime.errors import UsageError
 
@@ -106,7 +107,7 @@ class ClassificationDataModule(LightningDataModule):
             )
         return self._recordings[split]
 
-    def sequences(self, split: Split) -> SequentialDataset:
+    def sequences(self, split: Split) -> RecordingDataset:
         """Returns a split as batches of consecutive frames; the training recordings shuffled and changed.
 
         Raises:
@@ -116,9 +117,9 @@ class ClassificationDataModule(LightningDataModule):
         settings = self.settings
         training = split == "train"
         rank, world_size = self._place()
-        return SequentialDataset(
-            self.split(split),
-            self.frame_shape,
+        found = self.split(split)
+        plan = SequentialPlan(
+            list(map(len, found)),
             settings.batch_size,
             settings.num_tbins,
             self.seed if training else None,
@@ -127,6 +128,7 @@ class ClassificationDataModule(LightningDataModule):
             rank,
             world_size,
         )
+        return RecordingDataset(found, self.frame_shape, plan)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Returns the training batches, in another order every epoch: Lightning tells the plan which one it is."""
@@ -168,7 +170,7 @@ class NonSequentialDataModule(ClassificationDataModule):
     sequential batches.
     """
 
-    def windows(self) -> WindowDataset:
+    def windows(self) -> RecordingDataset:
         """Returns the training split as batches of windows, shuffled and changed.
 
         Raises:
@@ -177,9 +179,9 @@ class NonSequentialDataModule(ClassificationDataModule):
         """
         settings = self.settings
         rank, world_size = self._place()
-        return WindowDataset(
-            self.split("train"),
-            self.frame_shape,
+        found = self.split("train")
+        plan = WindowPlan(
+            [recording.labels for recording in found],
             settings.batch_size,
             settings.num_ev_reps,
             self.seed,
@@ -187,6 +189,7 @@ class NonSequentialDataModule(ClassificationDataModule):
             rank,
             world_size,
         )
+        return RecordingDataset(found, self.frame_shape, plan)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Returns the training batches, in another order every epoch."""

@@ -76,7 +76,7 @@ def evaluate(model: Classifier, batches: Iterable[Batch]) -> list[RecordingLogit
 
     Args:
         model: In evaluation mode.
-        batches: Batches of consecutive frames, see `SequentialDataset`.
+        batches: Batches of consecutive frames, see `SequentialPlan`.
     """
     collector = LogitsCollector()
     state: State | None = None

@@ -52,14 +52,37 @@ class EpochPlan(DistributedSampler[Pieces]):
 
     Being a distributed sampler, it is told the epoch by Lightning (`set_epoch`), and not shared out once more.
 
+    Attributes:
+        steps: Frames of a row.
+        one_label: Whether a row has one label, that of its last frame, and missing frames come first; else each frame
+            has one, and missing frames come last.
+        batch_size: Rows of a batch.
+
     Args:
         things: How many recordings or windows all processes share.
         rank: Number of this process.
         world_size: Number of processes.
+        seed: Of all that is random; None: nothing is, and nothing is changed.
+        augmentation: How recordings are changed, in every epoch in another way.
     """
 
-    def __init__(self, things: int, rank: int, world_size: int) -> None:
+    steps: int
+    one_label: bool
+    batch_size: int
+
+    def __init__(
+        self, things: int, rank: int, world_size: int, seed: int | None, augmentation: Augmentation | None
+    ) -> None:
         super().__init__(cast("Any", range(things)), world_size, rank)  # all that is asked of a data set is its length
+        self._seed = seed
+        self._augmentation = augmentation
+
+    def _changes(self, recordings: int) -> list[Transformation | None]:
+        """Returns how each recording is changed in the epoch, all its frames alike."""
+        if not self._augmentation or self._seed is None:
+            return [None] * recordings
+        seeds = ((self._seed, self.epoch, recording) for recording in range(recordings))
+        return [self._augmentation.draw(np.random.default_rng(seed)) for seed in seeds]
 
 
 class SequentialPlan(EpochPlan):
@@ -81,6 +104,8 @@ class SequentialPlan(EpochPlan):
         world_size: Number of processes; in an epoch, each recording is with one of them.
     """
 
+    one_label = False
+
     def __init__(
         self,
         lengths: Sequence[int],
@@ -92,12 +117,10 @@ class SequentialPlan(EpochPlan):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        super().__init__(len(lengths), rank, world_size)
+        super().__init__(len(lengths), rank, world_size, shuffle_seed, augmentation)
         self._lengths = list(lengths)
-        self._num_tbins = num_tbins
-        self._seed = shuffle_seed
+        self.steps = num_tbins
         self._longest_run = max_consecutive_batch
-        self._augmentation = augmentation
         runs = self._runs(range(len(self._lengths)))
         self.batch_size = min(batch_size, -(-len(runs) // world_size))
         self._count = self._largest_count()
@@ -113,7 +136,8 @@ class SequentialPlan(EpochPlan):
         if rng is not None:
             # A row took its longest runs first, which shall not come first in every epoch.
             rows = [[row[i] for i in rng.permutation(len(row))] for row in rows]
-        pieces = [self._pieces(row) for row in rows]
+        changes = self._changes(len(self._lengths))
+        pieces = [self._pieces(row, changes) for row in rows]
         for _ in range(self._count):
             yield tuple(next(row, None) for row in pieces)
 
@@ -147,7 +171,7 @@ class SequentialPlan(EpochPlan):
         runs = []
         for recording in recordings:
             length = self._lengths[recording]
-            step = length if self._longest_run is None else self._longest_run * self._num_tbins
+            step = length if self._longest_run is None else self._longest_run * self.steps
             runs += [_Run(recording, start, min(start + step, length)) for start in range(0, length, max(step, 1))]
         return runs
 
@@ -155,14 +179,13 @@ class SequentialPlan(EpochPlan):
         return sum(self._batches(run.stop - run.start) for run in row)
 
     def _batches(self, frames: int) -> int:
-        return -(-frames // self._num_tbins)
+        return -(-frames // self.steps)
 
-    def _pieces(self, row: Iterable[_Run]) -> Iterator[Piece]:
+    def _pieces(self, row: Iterable[_Run], changes: Sequence[Transformation | None]) -> Iterator[Piece]:
         """Yields the pieces of a row, one for each batch, as long as it has any."""
         for recording, begin, end in row:
-            change = _drawn(self._augmentation, self._seed, self.epoch, recording)
-            for start in range(begin, end, self._num_tbins):
-                yield Piece(recording, start, min(self._num_tbins, end - start), start > begin, change)
+            for start in range(begin, end, self.steps):
+                yield Piece(recording, start, min(self.steps, end - start), start > begin, changes[recording])
 
 
 class WindowPlan(EpochPlan):
@@ -181,6 +204,8 @@ class WindowPlan(EpochPlan):
         world_size: Number of processes.
     """
 
+    one_label = True
+
     def __init__(
         self,
         labels: Sequence[NDArray[np.int64]],
@@ -192,12 +217,11 @@ class WindowPlan(EpochPlan):
         world_size: int = 1,
     ) -> None:
         found = [np.flatnonzero(of_one >= 0) for of_one in labels]
-        super().__init__(sum(of_one.size for of_one in found), rank, world_size)
+        super().__init__(sum(of_one.size for of_one in found), rank, world_size, seed, augmentation)
+        self._recordings = len(found)
         self._frame = np.concatenate([np.empty(0, np.int64), *found])
         self._recording = np.repeat(np.arange(len(found)), [of_one.size for of_one in found])
-        self._frames = frames
-        self._seed = seed
-        self._augmentation = augmentation
+        self.steps = frames
         self.batch_size = min(batch_size, -(-self._frame.size // world_size))
 
     def __len__(self) -> int:
@@ -206,23 +230,18 @@ class WindowPlan(EpochPlan):
 
     def __iter__(self) -> Iterator[Pieces]:
         """Yields the batches of this process in the epoch."""
+        assert self._seed is not None  # windows always come in random order
         order = np.random.default_rng((self._seed, self.epoch)).permutation(self._frame.size)
         own = order[self.rank :: self.num_replicas]
+        changes = self._changes(self._recordings)
         for at in range(len(self)):
             chosen = own[at * self.batch_size : (at + 1) * self.batch_size]
-            pieces: list[Piece | None] = [self._piece(int(self._recording[i]), int(self._frame[i])) for i in chosen]
+            places = zip(self._recording[chosen].tolist(), self._frame[chosen].tolist(), strict=True)
+            pieces: list[Piece | None] = [
+                Piece(recording, frame - self.steps + 1, self.steps, False, changes[recording])
+                for recording, frame in places
+            ]
             yield tuple(pieces + [None] * (self.batch_size - len(pieces)))
-
-    def _piece(self, recording: int, frame: int) -> Piece:
-        change = _drawn(self._augmentation, self._seed, self.epoch, recording)
-        return Piece(recording, frame - self._frames + 1, self._frames, False, change)
-
-
-def _drawn(augmentation: Augmentation | None, seed: int | None, epoch: int, recording: int) -> Transformation | None:
-    """Returns how a recording is changed in an epoch: of both alone, so that all its frames are changed alike."""
-    if not augmentation or seed is None:
-        return None
-    return augmentation.draw(np.random.default_rng((seed, epoch, recording)))
 
 
 def _spread(sizes: Sequence[int], bins: int, rng: np.random.Generator | None) -> list[list[int]]:

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.dataset import LabelledRecording
 from edgeclf.data.frame_store import FramesInMemory, FrameStore, OpenStores
 from edgeclf.data.labels import IGNORED
-from edgeclf.data.plan import Piece, Pieces, SequentialPlan, WindowPlan
+from edgeclf.data.plan import EpochPlan, Piece, Pieces
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.preprocessing import area_resize
 
@@ -70,9 +69,6 @@ class RecordingDataset(Dataset[Batch]):
         recordings: What to load.
         frame_shape: Channels, rows and columns of the frames; stored ones that are larger are shrunk by area.
         plan: The plan of an epoch.
-        steps: Frames of a row.
-        one_label: Whether a row has one label, that of its last frame, and missing frames come first; else each frame
-            has one, and missing frames come last.
 
     Raises:
         InputFileError: Where a recording's frames have other channels or are smaller.
@@ -82,17 +78,13 @@ class RecordingDataset(Dataset[Batch]):
         self,
         recordings: Sequence[LabelledRecording],
         frame_shape: tuple[int, int, int],
-        plan: SequentialPlan | WindowPlan,
-        steps: int,
-        one_label: bool,
+        plan: EpochPlan,
     ) -> None:
         self.recordings = list(recordings)
         self.frame_shape = frame_shape
         self.plan = plan
         for recording in self.recordings:
             _check_shape(recording, frame_shape)
-        self._steps = steps
-        self._one_label = one_label
         self._stores = self._frame_stores()
 
     def set_epoch(self, epoch: int) -> None:
@@ -114,8 +106,8 @@ class RecordingDataset(Dataset[Batch]):
         Raises:
             DamagedInputError: Where a file cannot be read there.
         """
-        rows, labelled = len(pieces), 1 if self._one_label else self._steps
-        inputs = torch.zeros(self._steps, rows, *self.frame_shape)
+        rows, labelled = len(pieces), 1 if self.plan.one_label else self.plan.steps
+        inputs = torch.zeros(self.plan.steps, rows, *self.frame_shape)
         labels = torch.full((labelled, rows), IGNORED)
         infos = [VideoInfo("", 0, 0, 0)] * rows
         for row, piece in enumerate(pieces):
@@ -123,10 +115,10 @@ class RecordingDataset(Dataset[Batch]):
                 continue
             recording = self.recordings[piece.recording]
             frames = self._frames(piece)
-            first = self._steps - len(frames) if self._one_label else 0
+            first = self.plan.steps - len(frames) if self.plan.one_label else 0
             inputs[first : first + len(frames), row] = frames
             stop = piece.start + piece.frames
-            start = stop - 1 if self._one_label else piece.start
+            start = stop - 1 if self.plan.one_label else piece.start
             labels[: stop - start, row] = torch.from_numpy(recording.labels[start:stop])
             ends = tuple(recording.ends_us[start:stop].tolist())
             infos[row] = VideoInfo(str(recording.path), start, stop - start, recording.start_us(start), ends)
@@ -146,90 +138,15 @@ class RecordingDataset(Dataset[Batch]):
         a data set that is small enough is kept in memory for them, in each loading process.
         """
         size = sum(4 * len(recording) * math.prod(recording.frame_shape) for recording in self.recordings)
-        if self._one_label and size <= _MOST_BYTES_IN_MEMORY:
+        if self.plan.one_label and size <= _MOST_BYTES_IN_MEMORY:
             return OpenStores([partial(_in_memory, recording) for recording in self.recordings], len(self.recordings))
-        capacity = _OPEN_FILES if self._one_label else 2 * self.plan.batch_size
+        capacity = _OPEN_FILES if self.plan.one_label else 2 * self.plan.batch_size
         return OpenStores([recording.open for recording in self.recordings], max(capacity, 1))
 
     def _frames(self, piece: Piece) -> Tensor:
         stored = self._stores[piece.recording].read(max(piece.start, 0), piece.start + piece.frames)
         frames = torch.from_numpy(np.ascontiguousarray(area_resize(stored, *self.frame_shape[1:])))
         return frames if piece.transformation is None else piece.transformation.apply(frames)
-
-
-class SequentialDataset(RecordingDataset):
-    """Batches of B recordings side by side, `num_tbins` frames of each at a time; see `SequentialPlan`.
-
-    The last frames of a recording, and rows for which no recording is left, are filled up with zeros that are not
-    labelled, so that every frame is seen exactly once.
-
-    Args:
-        recordings: What to load.
-        frame_shape: Channels, rows and columns of the frames; stored ones that are larger are shrunk by area.
-        batch_size: Recordings side by side.
-        num_tbins: Frames of each in one batch.
-        shuffle_seed: Of the order of the recordings, another every epoch; None: as given, and nothing is augmented.
-        max_consecutive_batch: Batches after which a recording's memory starts anew; None: it never does.
-        augmentation: How recordings are changed, all frames of one alike, in every epoch in another way.
-        rank: Number of this process.
-        world_size: Number of processes.
-
-    Raises:
-        InputFileError: Where a recording's frames have other channels or are smaller.
-    """
-
-    def __init__(
-        self,
-        recordings: Sequence[LabelledRecording],
-        frame_shape: tuple[int, int, int],
-        batch_size: int,
-        num_tbins: int,
-        shuffle_seed: int | None = None,
-        max_consecutive_batch: int | None = None,
-        augmentation: Augmentation | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        lengths = list(map(len, recordings))
-        plan = SequentialPlan(
-            lengths, batch_size, num_tbins, shuffle_seed, max_consecutive_batch, augmentation, rank, world_size
-        )
-        super().__init__(recordings, frame_shape, plan, num_tbins, one_label=False)
-
-
-class WindowDataset(RecordingDataset):
-    """Batches of B labelled frames of any recordings, each with the frames before it; see `WindowPlan`.
-
-    `inputs` is `[frames, B, C, H, W]`, the oldest first, zeros before a recording's first frame.
-
-    Args:
-        recordings: What to load.
-        frame_shape: Channels, rows and columns of the frames; stored ones that are larger are shrunk by area.
-        batch_size: Windows side by side.
-        frames: Frames of a window.
-        seed: Of the order of the windows, another every epoch.
-        augmentation: How recordings are changed, all windows of one alike, in every epoch in another way.
-        rank: Number of this process.
-        world_size: Number of processes.
-
-    Raises:
-        InputFileError: Where a recording's frames have other channels or are smaller.
-    """
-
-    def __init__(
-        self,
-        recordings: Sequence[LabelledRecording],
-        frame_shape: tuple[int, int, int],
-        batch_size: int,
-        frames: int = 1,
-        seed: int = 0,
-        augmentation: Augmentation | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        labels = [recording.labels for recording in recordings]
-        plan = WindowPlan(labels, batch_size, frames, seed, augmentation, rank, world_size)
-        super().__init__(recordings, frame_shape, plan, frames, one_label=True)
 
 
 def _in_memory(recording: LabelledRecording) -> FrameStore:

@@ -165,8 +165,6 @@ def _trainer(out: Path, options: TrainerOptions, callbacks: list[Callback], befo
             gradient_clip_val=1.0,
             num_sanity_val_steps=0,
             deterministic=options.deterministic or None,
-            # The data module gives each process recordings of its own.
-            use_distributed_sampler=False,
             enable_progress_bar=options.progress_bar,
             enable_model_summary=False,
         )

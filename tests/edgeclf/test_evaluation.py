@@ -7,13 +7,19 @@ import torch
 from torch import nn
 
 from edgeclf.data.dataset import recordings
-from edgeclf.data.sequential import SequentialDataset, VideoInfo
+from edgeclf.data.plan import SequentialPlan
+from edgeclf.data.sequential import RecordingDataset, VideoInfo
 from edgeclf.evaluation import LogitsCollector, RecordingLogits, evaluate, unroll_batch
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf.models.feed_forward import FeedForwardClassifier
 from edgeclf_runtime.tensor_file import TensorFile
 
 SHAPE = (2, 48, 48)
+
+
+def sequential_dataset(recordings, shape, *arguments, **named) -> RecordingDataset:
+    plan = SequentialPlan(list(map(len, recordings)), *arguments, **named)
+    return RecordingDataset(recordings, shape, plan)
 
 
 def test_batches_of_any_shape_give_the_logits_of_each_recording_alone(
@@ -27,7 +33,7 @@ def test_batches_of_any_shape_give_the_logits_of_each_recording_alone(
             alone[recording.path.stem] = model(torch.from_numpy(file.read(0, 99))[:, None])[:, 0]
     assert len({len(logits) for logits in alone.values()}) > 1
     for batch_size, num_tbins, seed in ((1, 1, None), (2, 3, None), (3, 4, 1), (2, 50, None), (9, 5, 0)):
-        results = evaluate(model, SequentialDataset(found, SHAPE, batch_size, num_tbins, seed))
+        results = evaluate(model, sequential_dataset(found, SHAPE, batch_size, num_tbins, seed))
         assert [result.name for result in results] == sorted(alone)
         for result, recording in zip(results, found, strict=True):
             torch.testing.assert_close(result.logits, alone[result.name], rtol=1e-4, atol=1e-5)
@@ -40,8 +46,8 @@ def test_evaluating_makes_no_graph_and_leaves_the_model_alone(blobs: Path, hyper
     model = build(hyper("ConvRNN"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = recordings(blobs, "val", model_labels(hyper), 10_000, "histo")
-    once = evaluate(model, SequentialDataset(found, SHAPE, 2, 3))
-    again = evaluate(model, SequentialDataset(found, SHAPE, 2, 3))
+    once = evaluate(model, sequential_dataset(found, SHAPE, 2, 3))
+    again = evaluate(model, sequential_dataset(found, SHAPE, 2, 3))
     assert all(torch.equal(a.logits, b.logits) for a, b in zip(once, again, strict=True))
     assert not once[0].logits.requires_grad
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -170,11 +176,11 @@ def test_a_batch_without_a_row_does_not_reach_the_network(hyper_of_each: HyperPa
 def test_recordings_shared_by_several_processes_are_the_same_recordings(blobs: Path, hyper, build) -> None:
     model = build(hyper("ConvRNN"))
     found = recordings(blobs, "test", model_labels(hyper), 10_000, "histo")
-    alone = evaluate(model, SequentialDataset(found, SHAPE, 2, 3))
+    alone = evaluate(model, sequential_dataset(found, SHAPE, 2, 3))
     shared = [
         result
         for rank in range(4)
-        for result in evaluate(model, SequentialDataset(found, SHAPE, 2, 3, rank=rank, world_size=4))
+        for result in evaluate(model, sequential_dataset(found, SHAPE, 2, 3, rank=rank, world_size=4))
     ]
     for one, other in zip(alone, sorted(shared, key=lambda result: result.path), strict=True):
         assert one.path == other.path

@@ -24,11 +24,15 @@ def whole_number(preprocessing: str, argument: str, value: object, lowest: int, 
     Raises:
         UsageError: Where it is none, or out of range.
     """
-    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_whole or int(value) < lowest or (highest is not None and int(value) > highest):  # type: ignore[call-overload]
+    if (
+        not isinstance(value, Integral)
+        or isinstance(value, bool)
+        or int(value) < lowest
+        or (highest is not None and int(value) > highest)
+    ):
         allowed = f"{lowest} or more" if highest is None else f"from {lowest} to {highest}"
         raise UsageError(f"{preprocessing}: {argument} must be a whole number, {allowed}, not {value!r}.")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    return int(value)
 
 
 def positive_number(preprocessing: str, argument: str, value: object) -> float:

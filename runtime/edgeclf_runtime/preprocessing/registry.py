@@ -182,14 +182,14 @@ def _load(announced: EntryPoint) -> PreprocessingFactory:
         f"The preprocessing {announced.name}, which the package {_package(announced)} announces as {announced.value},"
     )
     try:
-        factory = announced.load()
+        factory: PreprocessingFactory = announced.load()
     except Exception as error:  # whatever a module that is not ours may raise while it is imported
         raise UsageError(
             f"{what} cannot be loaded ({type(error).__name__}: {error}); mend or uninstall that package."
         ) from error
     if not callable(factory):
         raise UsageError(f"{what} is of type {type(factory).__name__} and makes nothing; mend that package.")
-    return factory  # type: ignore[no-any-return]
+    return factory
 
 
 def _package(announced: EntryPoint) -> str:

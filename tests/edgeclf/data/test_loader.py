@@ -9,12 +9,23 @@ import torch
 from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.dataset import LabelledRecording
 from edgeclf.data.loader import batch_loader
-from edgeclf.data.sequential import RecordingDataset, SequentialDataset, VideoInfo, WindowDataset
+from edgeclf.data.plan import SequentialPlan, WindowPlan
+from edgeclf.data.sequential import RecordingDataset, VideoInfo
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.tensor_file import TensorAttributes
 
 LENGTHS = (5, 1, 12, 4, 8, 3, 3)
 SHAPE = (2, 4, 6)
+
+
+def sequential_dataset(recordings, shape, *arguments, **named) -> RecordingDataset:
+    plan = SequentialPlan(list(map(len, recordings)), *arguments, **named)
+    return RecordingDataset(recordings, shape, plan)
+
+
+def window_dataset(recordings, shape, *arguments, **named) -> RecordingDataset:
+    plan = WindowPlan([recording.labels for recording in recordings], *arguments, **named)
+    return RecordingDataset(recordings, shape, plan)
 
 
 @pytest.fixture
@@ -45,9 +56,9 @@ def test_any_number_of_processes_loads_the_same_batches(made: list[LabelledRecor
     augmentation = Augmentation(rotation=20.0)
     dataset: RecordingDataset
     if kind == "sequences":
-        dataset = SequentialDataset(made, SHAPE, 2, 3, 7, augmentation=augmentation)
+        dataset = sequential_dataset(made, SHAPE, 2, 3, 7, augmentation=augmentation)
     else:
-        dataset = WindowDataset(made, SHAPE, 3, 2, 7, augmentation)
+        dataset = window_dataset(made, SHAPE, 3, 2, 7, augmentation)
     alone = loaded(dataset, 0)
     assert not torch.equal(alone[0][0]["inputs"], alone[1][0]["inputs"])
     for workers in (1, 2):  # the files are open in this process by now
@@ -61,7 +72,7 @@ def test_any_number_of_processes_loads_the_same_batches(made: list[LabelledRecor
 
 
 def test_an_epoch_may_be_left_early(made: list[LabelledRecording]) -> None:
-    dataset = SequentialDataset(made, SHAPE, 2, 1, 7)
+    dataset = sequential_dataset(made, SHAPE, 2, 1, 7)
     loader = batch_loader(dataset, 2)
     assert next(iter(loader)).keys() == dataset[next(iter(dataset.plan))].keys()
     dataset.set_epoch(1)
@@ -73,5 +84,5 @@ def test_an_epoch_may_be_left_early(made: list[LabelledRecording]) -> None:
 def test_an_error_while_loading_is_its_sentence_and_nothing_else(made: list[LabelledRecording], workers: int) -> None:
     made[3].path.unlink()
     with pytest.raises(InputFileError) as caught:
-        list(batch_loader(SequentialDataset(made, SHAPE, 2, 3), workers))
+        list(batch_loader(sequential_dataset(made, SHAPE, 2, 3), workers))
     assert str(caught.value) == f"{made[3].path}: there is no such file."

@@ -12,13 +12,24 @@ import torch
 from edgeclf.data import sequential
 from edgeclf.data.augmentation import Augmentation
 from edgeclf.data.dataset import LabelledRecording
-from edgeclf.data.sequential import SequentialDataset, WindowDataset
+from edgeclf.data.plan import SequentialPlan, WindowPlan
+from edgeclf.data.sequential import RecordingDataset
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.tensor_file import TensorAttributes
 
 LENGTHS = (5, 1, 12, 4, 8, 3, 3)
 SHAPE = (2, 4, 6)
 START_TS = 1_000
+
+
+def sequential_dataset(recordings, shape, *arguments, **named) -> RecordingDataset:
+    plan = SequentialPlan(list(map(len, recordings)), *arguments, **named)
+    return RecordingDataset(recordings, shape, plan)
+
+
+def window_dataset(recordings, shape, *arguments, **named) -> RecordingDataset:
+    plan = WindowPlan([recording.labels for recording in recordings], *arguments, **named)
+    return RecordingDataset(recordings, shape, plan)
 
 
 def labelled(path: Path, labels: np.ndarray, shape: tuple[int, int, int], start_ts: int = 0) -> LabelledRecording:
@@ -39,8 +50,8 @@ def made(tmp_path: Path, add_recording) -> list[LabelledRecording]:
     return result
 
 
-def sequences(made, batch_size, num_tbins, seed=None, shape=SHAPE) -> SequentialDataset:
-    return SequentialDataset(made, shape, batch_size, num_tbins, seed)
+def sequences(made, batch_size, num_tbins, seed=None, shape=SHAPE) -> RecordingDataset:
+    return sequential_dataset(made, shape, batch_size, num_tbins, seed)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 50])
@@ -76,7 +87,7 @@ def test_every_frame_of_every_recording_once_and_in_order(made, batch_size: int,
     assert dict(labels) == {i: [k % 3 - 1 for k in range(n)] for i, n in enumerate(LENGTHS)}
 
 
-def order(dataset: SequentialDataset) -> list[str]:
+def order(dataset: RecordingDataset) -> list[str]:
     return [info.path for batch in dataset for info in batch["video_infos"] if info.path and info.start_frame == 0]
 
 
@@ -136,7 +147,7 @@ def test_recordings_without_frames_are_passed_over(made, batch_size: int) -> Non
 
 
 def test_a_run_that_starts_within_a_recording_starts_without_memory(made) -> None:
-    dataset = SequentialDataset(made, SHAPE, 2, 2, max_consecutive_batch=2)
+    dataset = sequential_dataset(made, SHAPE, 2, 2, max_consecutive_batch=2)
     starts = defaultdict(list)
     for batch in dataset:
         for info, keep in zip(batch["video_infos"], batch["mask_keep_memory"].flatten().tolist(), strict=True):
@@ -152,7 +163,7 @@ def test_all_frames_of_a_recording_are_changed_alike_and_another_way_every_epoch
         for i in range(5)
     ]
     augmentation = Augmentation(shift=2, rotation=30.0, flip_horizontal=0.5)
-    dataset = SequentialDataset(recordings, (2, 9, 13), 3, 3, shuffle_seed=1, augmentation=augmentation)
+    dataset = sequential_dataset(recordings, (2, 9, 13), 3, 3, shuffle_seed=1, augmentation=augmentation)
     seen = []
     for epoch in (0, 1):
         dataset.set_epoch(epoch)
@@ -172,7 +183,7 @@ def test_all_frames_of_a_recording_are_changed_alike_and_another_way_every_epoch
             assert torch.equal(torch.cat(frames[str(recording.path)]), expected)
             seen.append(change)
     assert len(set(seen)) == 10
-    still = SequentialDataset(recordings, (2, 9, 13), 1, 7, augmentation=augmentation)
+    still = sequential_dataset(recordings, (2, 9, 13), 1, 7, augmentation=augmentation)
     assert all(torch.equal(batch["inputs"][:, 0], torch.from_numpy(data)) for batch in still)
 
 
@@ -185,7 +196,7 @@ def test_a_window_holds_the_frames_before_its_label_and_zeros_before_the_recordi
     made, frames: int, most_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sequential, "_MOST_BYTES_IN_MEMORY", most_bytes)
-    dataset = WindowDataset(made, SHAPE, 4, frames, seed=2)
+    dataset = window_dataset(made, SHAPE, 4, frames, seed=2)
     seen = []
     for batch in dataset:
         rows = len(batch["video_infos"])
@@ -211,7 +222,7 @@ def test_windows_of_a_small_data_set_read_each_file_once(made, monkeypatch: pyte
     opened: list[Path] = []
     of_disk = LabelledRecording.open
     monkeypatch.setattr(LabelledRecording, "open", lambda self: opened.append(self.path) or of_disk(self))
-    dataset = WindowDataset(made, SHAPE, 4, 3, augmentation=Augmentation(shift=2))
+    dataset = window_dataset(made, SHAPE, 4, 3, augmentation=Augmentation(shift=2))
     first = [batch["inputs"].clone() for batch in dataset]
     again = [batch["inputs"] for batch in dataset]
     with_labels = [recording.path for recording in made if (recording.labels >= 0).any()]
