@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from edgeclf_runtime.errors import ContractError
+from edgeclf_runtime.precision import PRECISIONS, Precision
 
 CONTRACT_VERSION = 1
 METADATA_KEY = "edgeclf"
 """Key of the document in ONNX's metadata, and its name among TorchScript's extra files."""
 
 FRAMES = "frames"
+EVENTS = "events"
 KEEP_MEMORY = "keep_memory"
 LOGITS = "logits"
 PROBABILITIES = "probabilities"
@@ -33,6 +35,10 @@ def background_index(labels: Sequence[str]) -> int | None:
         1
     """
     return labels.index(BACKGROUND) if BACKGROUND in labels else None
+
+
+FloatType = Literal["float32", "float16"]
+"""Element type of a tensor that goes into a graph or comes out of it."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,17 @@ class Contract:
         sensor_size: Width and height of the sensor that it was trained for; None where the checkpoint does not say.
         frame_shape: Channels, rows and columns of a frame.
         state: The memory's tensors; empty for a model without memory.
-        precision: Type of weights and arithmetic, e.g. `float32`.
+        precision: Of weights and arithmetic.
         opset: ONNX operator set; None for other formats.
         versions: Versions of what made the file, by package.
         checkpoint_sha256: Digest of the checkpoint.
+        batch: Number of streams of every step; None: any.
+        takes: What the first input is: `frames`, or the `events` of one stream's slice.
+        keep_memory: Whether the graph has the input that clears a stream's state; only where there is state.
+        edge_type: Type of `frames`, `keep_memory`, `logits` and `probabilities`.
+        state_type: Type of the state.
+        golden_sha256: Digest of the golden vectors beside the file; empty where there are none.
+        command: The command that made the file, without folders.
     """
 
     architecture: str
@@ -85,16 +98,23 @@ class Contract:
     sensor_size: tuple[int, int] | None
     frame_shape: tuple[int, int, int]
     state: tuple[StateTensor, ...]
-    precision: str
+    precision: Precision
     opset: int | None
     versions: Mapping[str, str] = field(default_factory=dict)
     checkpoint_sha256: str = ""
+    batch: int | None = None
+    takes: Literal["frames", "events"] = "frames"
+    keep_memory: bool = True
+    edge_type: FloatType = "float32"
+    state_type: FloatType = "float32"
+    golden_sha256: str = ""
+    command: str = ""
 
     @property
     def input_names(self) -> list[str]:
         """The graph's inputs, in order."""
-        memory = [KEEP_MEMORY, *(tensor.input_name for tensor in self.state)] if self.state else []
-        return [FRAMES, *memory]
+        keep = [KEEP_MEMORY] if self.state and self.keep_memory else []
+        return [self.takes, *keep, *(tensor.input_name for tensor in self.state)]
 
     @property
     def output_names(self) -> list[str]:
@@ -119,10 +139,17 @@ class Contract:
                     {"name": s.name, "input": s.input_name, "output": s.output_name, "shape": list(s.shape)}
                     for s in self.state
                 ],
+                "inputs": self.input_names,
+                "outputs": self.output_names,
+                "batch": self.batch,
                 "precision": self.precision,
+                "edge_type": self.edge_type,
+                "state_type": self.state_type,
                 "opset": self.opset,
                 "versions": dict(self.versions),
                 "checkpoint_sha256": self.checkpoint_sha256,
+                "golden_sha256": self.golden_sha256,
+                "command": self.command,
             },
             ensure_ascii=False,
         )
@@ -157,6 +184,7 @@ class Contract:
             )
         try:
             sensor, frame = found["sensor_size"], found["frame_size"]
+            inputs = found.get("inputs", [FRAMES, KEEP_MEMORY])
             return cls(
                 architecture=found["architecture"],
                 labels=tuple(found["labels"]),
@@ -166,13 +194,25 @@ class Contract:
                 sensor_size=None if sensor is None else (sensor["width"], sensor["height"]),
                 frame_shape=(frame["channels"], frame["height"], frame["width"]),
                 state=tuple(StateTensor(s["name"], tuple(s["shape"])) for s in found["state"]),
-                precision=found["precision"],
+                precision=cast("Precision", _PRECISION_OF.get(found["precision"], found["precision"])),
                 opset=found["opset"],
                 versions=found["versions"],
                 checkpoint_sha256=found["checkpoint_sha256"],
+                # What edgeclf did not write at first has the value that those files had.
+                batch=found.get("batch"),
+                takes="events" if EVENTS in inputs else "frames",
+                keep_memory=KEEP_MEMORY in inputs or not found["state"],
+                edge_type=found.get("edge_type", "float32"),
+                state_type=found.get("state_type", "float32"),
+                golden_sha256=found.get("golden_sha256", ""),
+                command=found.get("command", ""),
             )
         except (KeyError, TypeError) as error:
             raise _damaged(source) from error
+
+
+_PRECISION_OF = {"float32": "fp32"}
+"""What edgeclf 0.1 wrote at first."""
 
 
 def _is_sound(found: Any) -> bool:
@@ -197,6 +237,12 @@ def _is_sound(found: Any) -> bool:
         and isinstance(preprocessing.get("arguments", {}), dict)
         and all(isinstance(size, dict) and all(map(is_size, size.values())) for size in sizes)
         and isinstance(found.get("versions", {}), dict)
+        and isinstance(found.get("precision", ""), str)
+        and _PRECISION_OF.get(found.get("precision"), found.get("precision", "fp32")) in PRECISIONS
+        and all(found.get(name, "float32") in get_args(FloatType) for name in ("edge_type", "state_type"))
+        and (found.get("batch") is None or is_size(found["batch"]))
+        and isinstance(found.get("inputs", []), list)
+        and all(isinstance(found.get(name, ""), str) for name in ("golden_sha256", "command"))
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,46 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_together(folder: str | Path, name: str) -> Iterator[Path]:
+    """Gives a temporary folder whose files take their places in `folder` when the block ends without an error.
+
+    On an error the temporary folder is removed and everything is as it was. What a process that was ended from outside
+    left behind under the same name is removed first.
+
+    Args:
+        folder: Where the files belong; made where it is missing.
+        name: What is being written, part of the temporary folder's name.
+
+    Raises:
+        UsageError: Where nothing can be written there.
+    """
+    folder = Path(folder).resolve()
+    temporary = folder / _TEMPORARY.format(stem=name, pid=os.getpid(), suffix="")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.part"):
+            found = _TEMPORARY_NAME.fullmatch(left.name)
+            if found is not None and found["stem"] == name and not _is_alive(int(found["pid"])):
+                shutil.rmtree(left, ignore_errors=True)
+        temporary.mkdir()
+    except OSError as error:
+        raise UsageError(f"{folder}: nothing can be written there ({error.strerror}); choose another place.") from error
+    try:
+        yield temporary
+        for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
+            target = folder / file.relative_to(temporary)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+            except OSError as error:
+                raise UsageError(
+                    f"{target}: it cannot be written there ({error.strerror}); choose another place."
+                ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_leftovers(targets: Iterable[Path]) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,10 +37,11 @@ TINY = Contract(
     sensor_size=(32, 24),
     frame_shape=(2, 12, 16),
     state=(StateTensor("acc", (2,)), StateTensor("conv.last", (2, 12, 16))),
-    precision="float32",
+    precision="fp32",
     opset=17,
     versions={"edgeclf": "0.1.0", "torch": "2.9"},
     checkpoint_sha256="ab" * 32,
+    command="edgeclf export tiny.ckpt out",
 )
 
 
@@ -64,6 +67,12 @@ def tiny_outputs(frames: Array, resets: Sequence[int] = (0,)) -> tuple[Array, Ar
 
 
 @pytest.fixture
+def vectors_by_hand() -> Callable[..., dict[str, Array]]:
+    """`tiny_vectors`."""
+    return tiny_vectors
+
+
+@pytest.fixture
 def outputs_by_hand() -> Callable[..., tuple[Array, Array]]:
     """`tiny_outputs`."""
     return tiny_outputs
@@ -74,30 +83,47 @@ def tiny_graph(contract: Contract, inputs_of: Contract | None = None, batch: str
     seen = contract if inputs_of is None else inputs_of
     size, channels = len(seen.labels), seen.frame_shape[0]
 
+    types = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
+    inner, edge = types[seen.state_type], types[seen.edge_type]
+
     def value(name: str, *shape: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
+        return helper.make_tensor_value_info(name, inner if "state." in name else edge, [batch, *shape])
 
     constants = {
-        "weights": np.resize(_WEIGHTS, (channels, size)),
-        "bias": np.resize(_BIAS, (size,)),
-        "decay": np.array(_DECAY),
-        "first": np.eye(1, size, dtype=np.float32),
+        "weights": np.resize(_WEIGHTS, (channels, size)).astype(seen.state_type),
+        "bias": np.resize(_BIAS, (size,)).astype(seen.state_type),
+        "decay": np.array(_DECAY, seen.state_type),
+        "first": np.eye(1, size, dtype=seen.state_type),
         "keep_vector": np.array([-1, 1], np.int64),
         "keep_image": np.array([-1, 1, 1, 1], np.int64),
     }
     inputs, outputs = [value("frames", *seen.frame_shape)], [value("logits", size), value("probabilities", size)]
-    nodes = [helper.make_node("ReduceMean", ["frames"], ["mean"], axes=[2, 3], keepdims=0)]
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["frames_inside"], to=inner),
+        helper.make_node("ReduceMean", ["frames_inside"], ["mean"], axes=[2, 3], keepdims=0),
+    ]
     if seen.state:
-        inputs += [value("keep_memory"), value("state.acc", channels), value("state.conv.last", *seen.frame_shape)]
+        inputs += [value("keep_memory")] if seen.keep_memory else []
+        inputs += [value("state.acc", channels), value("state.conv.last", *seen.frame_shape)]
         outputs += [value("next_state.acc", channels), value("next_state.conv.last", *seen.frame_shape)]
+        nodes += (
+            [
+                helper.make_node("Cast", ["keep_memory"], ["keep_inside"], to=inner),
+                helper.make_node("Reshape", ["keep_inside", "keep_vector"], ["keep2"]),
+                helper.make_node("Reshape", ["keep_inside", "keep_image"], ["keep4"]),
+                helper.make_node("Mul", ["state.acc", "keep2"], ["acc"]),
+                helper.make_node("Mul", ["state.conv.last", "keep4"], ["last"]),
+            ]
+            if seen.keep_memory
+            else [
+                helper.make_node("Identity", ["state.acc"], ["acc"]),
+                helper.make_node("Identity", ["state.conv.last"], ["last"]),
+            ]
+        )
         nodes += [
-            helper.make_node("Reshape", ["keep_memory", "keep_vector"], ["keep2"]),
-            helper.make_node("Reshape", ["keep_memory", "keep_image"], ["keep4"]),
-            helper.make_node("Mul", ["state.acc", "keep2"], ["acc"]),
-            helper.make_node("Mul", ["state.conv.last", "keep4"], ["last"]),
             helper.make_node("Mul", ["acc", "decay"], ["decayed"]),
             helper.make_node("Add", ["decayed", "mean"], ["next_state.acc"]),
-            helper.make_node("Identity", ["frames"], ["next_state.conv.last"]),
+            helper.make_node("Identity", ["frames_inside"], ["next_state.conv.last"]),
             helper.make_node("MatMul", ["next_state.acc", "weights"], ["seen"]),
             helper.make_node("ReduceMean", ["last"], ["last_mean"], axes=[2, 3], keepdims=0),
             helper.make_node("ReduceSum", ["last_mean", "one"], ["last_sum"], keepdims=1),
@@ -111,7 +137,8 @@ def tiny_graph(contract: Contract, inputs_of: Contract | None = None, batch: str
     else:
         nodes.append(helper.make_node("MatMul", ["mean", "weights"], ["unbiased"]))
     nodes += [
-        helper.make_node("Add", ["unbiased", "bias"], ["logits"]),
+        helper.make_node("Add", ["unbiased", "bias"], ["logits_inside"]),
+        helper.make_node("Cast", ["logits_inside"], ["logits"], to=edge),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
     used = {name for node in nodes for name in node.input}
@@ -122,19 +149,54 @@ def tiny_graph(contract: Contract, inputs_of: Contract | None = None, batch: str
     return model
 
 
+def tiny_vectors(contract: Contract, steps: int = 6) -> dict[str, Array]:
+    """Returns golden vectors of the tiny model of two streams, or of its fixed number of them, by hand in float64."""
+    streams = contract.batch or 2
+    frames = np.random.default_rng(5).random((steps, streams, *contract.frame_shape)).astype(np.float32)
+    if not contract.state:
+        # A stream that starts anew with every frame has no memory either.
+        by_stream = [tiny_outputs(frames[:, i], resets=range(steps)) for i in range(streams)]
+    else:
+        resets = [(0, 3) if i == 1 and contract.keep_memory else (0,) for i in range(streams)]
+        by_stream = [tiny_outputs(frames[:, i], resets[i]) for i in range(streams)]
+    logits, probabilities = (np.stack([found[k] for found in by_stream], axis=1) for k in range(2))
+    vectors = {"frames": frames, "logits": logits, "probabilities": probabilities}
+    if contract.state:
+        if contract.keep_memory:
+            vectors["keep_memory"] = np.ones((steps, streams), np.float32)
+            for i, starts in enumerate(resets):
+                vectors["keep_memory"][list(starts), i] = 0
+        acc = [
+            sum(0.5 ** (steps - 1 - k) * frames[k, i].astype(float).mean(axis=(1, 2)) for k in range(max(r), steps))
+            for i, r in enumerate(resets)
+        ]
+        vectors |= {"next_state.acc": np.array(acc), "next_state.conv.last": frames[-1]}
+    return vectors
+
+
 @pytest.fixture
 def write_model(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the tiny model; `graph_of`, `metadata` and `batch` make files that are not what they say."""
+    """Writes the tiny model.
+
+    `graph_of`, `metadata` and `graph_batch` make files that are not what they say. `vectors` stand beside it as its
+    golden vectors; True: the right ones.
+    """
 
     def write(
         name: str = "tiny.onnx",
         graph_of: Contract | None = None,
         metadata: dict[str, str] | None = None,
-        batch: str | int = "batch",
+        graph_batch: str | int | None = None,
+        vectors: dict[str, Array] | bool = False,
         **changes: Any,
     ) -> Path:
         contract = replace(TINY, **changes)
-        model = tiny_graph(contract, graph_of, batch)
+        model = tiny_graph(contract, graph_of, graph_batch or contract.batch or "batch")
+        if vectors is not False:
+            file = io.BytesIO()
+            np.savez(file, **(tiny_vectors(contract) if vectors is True else vectors))
+            contract = replace(contract, golden_sha256=hashlib.sha256(file.getvalue()).hexdigest())
+            (tmp_path / f"{Path(name).stem}.golden.npz").write_bytes(file.getvalue())
         helper.set_model_props(model, {METADATA_KEY: contract.to_json()} if metadata is None else metadata)
         path = tmp_path / name
         path.write_bytes(model.SerializeToString())

@@ -33,20 +33,48 @@ def test_document(tiny):
                 "shape": [2, 12, 16],
             },
         ],
-        "precision": "float32",
+        "inputs": ["frames", "keep_memory", "state.acc", "state.conv.last"],
+        "outputs": ["logits", "probabilities", "next_state.acc", "next_state.conv.last"],
+        "batch": None,
+        "precision": "fp32",
+        "edge_type": "float32",
+        "state_type": "float32",
         "opset": 17,
         "versions": {"edgeclf": "0.1.0", "torch": "2.9"},
         "checkpoint_sha256": "ab" * 32,
+        "golden_sha256": "",
+        "command": "edgeclf export tiny.ckpt out",
     }
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"sensor_size": None, "opset": None, "state": ()}, {"labels": ("background", "日本語 é")}],
+    [
+        {},
+        {"sensor_size": None, "opset": None, "state": ()},
+        {"labels": ("background", "日本語 é")},
+        {"precision": "int8", "batch": 4, "golden_sha256": "cd" * 32, "command": "edgeclf export 'ä b.ckpt' out"},
+        {"precision": "fp16", "edge_type": "float16", "state_type": "float16"},
+        {"precision": "fp16", "state_type": "float16"},
+        {"keep_memory": False},
+        {"takes": "events"},
+        {"takes": "events", "keep_memory": False},
+        {"takes": "events", "state": ()},
+    ],
 )
 def test_round_trip(tiny, changes):
     contract = replace(tiny, **changes)
     assert Contract.from_metadata({METADATA_KEY: contract.to_json()}, "a.onnx") == contract
+
+
+def test_files_of_the_first_release(tiny):
+    # What it wrote, name for name; the fields that came later have the values that its files had.
+    added = ("inputs", "outputs", "batch", "edge_type", "state_type", "golden_sha256", "command")
+    for contract in (tiny, replace(tiny, state=())):
+        document = {name: value for name, value in json.loads(contract.to_json()).items() if name not in added}
+        found = Contract.from_metadata({METADATA_KEY: json.dumps(document | {"precision": "float32"})}, "a.onnx")
+        assert found == replace(contract, command="")
+        assert found.input_names == contract.input_names
 
 
 def test_later_versions_may_add_fields(tiny):
@@ -72,6 +100,13 @@ def test_keep_memory_only_where_there_is_state(tiny):
     stateless = replace(tiny, state=())
     assert stateless.input_names == ["frames"]
     assert stateless.output_names == ["logits", "probabilities"]
+    assert replace(tiny, keep_memory=False).input_names == ["frames", "state.acc", "state.conv.last"]
+
+
+def test_events_stand_where_frames_do(tiny):
+    contract = replace(tiny, takes="events")
+    assert contract.input_names == ["events", "keep_memory", "state.acc", "state.conv.last"]
+    assert contract.output_names == tiny.output_names
 
 
 def test_file_of_somebody_elses():
@@ -116,6 +151,19 @@ def test_damaged_field(tiny, field, value):
         ("sensor_size", {"width": 0, "height": 0}),
         ("frame_size", {"channels": 2, "height": "64", "width": 64}),
         ("versions", None),
+        ("precision", "fp8"),
+        ("precision", None),
+        ("precision", ["fp32"]),
+        ("edge_type", "float64"),
+        ("state_type", None),
+        ("state_type", ["float32"]),
+        ("batch", 0),
+        ("batch", "4"),
+        ("batch", True),
+        ("inputs", "frames"),
+        ("inputs", None),
+        ("golden_sha256", None),
+        ("command", 7),
     ],
 )
 def test_a_field_of_the_wrong_type_is_a_damaged_contract(field: str, value: object) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeclf_runtime.errors import UsageError
-from edgeclf_runtime.files import remove_leftovers, written_whole
+from edgeclf_runtime.files import remove_leftovers, written_together, written_whole
 
 
 def test_appears_when_the_block_ends(tmp_path):
@@ -130,3 +130,59 @@ def test_a_process_that_ended_and_nobody_asked_for_is_dead(tmp_path: Path) -> No
         left.touch()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert remove_leftovers([tmp_path / "a.h5"]) == [left]
+
+
+def test_files_take_their_places_together(tmp_path):
+    out = tmp_path / "some folder"
+    out.mkdir()
+    (out / "a.txt").write_text("old")
+    (out / "other.txt").write_text("stays")
+    with written_together(out, "möwe") as folder:
+        (folder / "a.txt").write_text("new")
+        (folder / "deep" / "er").mkdir(parents=True)
+        (folder / "deep" / "er" / "b.txt").write_text("b")
+        assert (out / "a.txt").read_text() == "old"
+    found = {str(p.relative_to(out)): p.read_text() for p in out.rglob("*") if p.is_file()}
+    assert found == {"a.txt": "new", "other.txt": "stays", "deep/er/b.txt": "b"}
+    assert {p.name for p in out.iterdir()} == {"a.txt", "other.txt", "deep"}
+
+
+def test_error_among_files_leaves_what_was_there(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+
+    def write_half():
+        with written_together(tmp_path, "x") as folder:
+            (folder / "a.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_what_a_dead_process_left_is_removed(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    pid = ended.stdout.decode().strip()
+    left, of_another = tmp_path / f".x.{pid}.part", tmp_path / f".y.{pid}.part"
+    alive = tmp_path / f".x.{os.getppid()}.part"
+    for folder in (left, of_another, alive):
+        folder.mkdir()
+        (folder / "half.txt").write_text("half")
+    with written_together(tmp_path, "x") as folder:
+        (folder / "a.txt").write_text("new")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", of_another.name, alive.name}
+
+
+def test_where_files_cannot_stand_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="nothing can be written there"), written_together(tmp_path / "file", "x"):
+        pass
+    (tmp_path / "a.txt").mkdir()
+
+    def write():
+        with written_together(tmp_path, "x") as folder:
+            (folder / "a.txt").write_text("new")
+
+    with pytest.raises(UsageError, match=r"a\.txt: it cannot be written there"):
+        write()
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "a.txt"}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from edgeclf_runtime.contract import StateTensor
 from edgeclf_runtime.errors import (
@@ -17,7 +18,7 @@ from edgeclf_runtime.errors import (
     MissingPackageError,
     UsageError,
 )
-from edgeclf_runtime.session import Classifier
+from edgeclf_runtime.session import Classifier, open_model, optimised_graph
 
 
 def frames_of(count, seed=0):
@@ -145,9 +146,7 @@ def test_a_checkpoint_is_told_apart(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"this is text\n", b"\x08\x08\x3a"])
 def test_not_onnx(tmp_path, content):
     (tmp_path / "a.onnx").write_bytes(content)
-    with pytest.raises(
-        InputFileError, match=r"a\.onnx: ONNX Runtime cannot load it, .* not an ONNX model \(.+\); export"
-    ):
+    with pytest.raises(InputFileError, match=r"a\.onnx: it is damaged or not an ONNX model \(.+\); export"):
         Classifier.load(tmp_path / "a.onnx", "cpu")
 
 
@@ -168,10 +167,25 @@ def test_text_in_it_that_is_damaged(write_model, capfd, what):
     assert capfd.readouterr() == ("", "")
 
 
-def test_torchscript(tmp_path):
-    (tmp_path / "a.ts").write_bytes(b"PK\x03\x04")
-    with pytest.raises(InputFileError, match=r"TorchScript file, .*give the \.onnx"):
-        Classifier.load(tmp_path / "a.ts", "cpu")
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.ts", "TorchScript"), ("a.ptjit", "TorchScript"), ("a.pt2", r"torch\.export"), ("a.xml", "OpenVINO")],
+)
+def test_files_that_other_programs_run(tmp_path, name, kind):
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    for load in (Classifier.load, open_model, optimised_graph):
+        with pytest.raises(InputFileError, match=rf"this is a {kind} file, .*give the \.onnx"):
+            load(tmp_path / name, "cpu")
+
+
+def test_what_onnx_runtime_refuses(tmp_path, tiny):
+    node = helper.make_node("NoSuchOperator", ["a"], ["b"])
+    values = [helper.make_tensor_value_info(name, 1, [1]) for name in "ab"]
+    model = helper.make_model(helper.make_graph([node], "g", values[:1], values[1:]))
+    helper.set_model_props(model, {"edgeclf": tiny.to_json()})
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputFileError, match=r"ONNX Runtime cannot load it, .* not an ONNX model \(.+\); export"):
+        Classifier.load(tmp_path / "a.onnx", "cpu")
 
 
 def test_somebody_elses_model(write_model):
@@ -196,9 +210,115 @@ def test_contract_of_another_graph(write_model, tiny, changes):
         Classifier.load(path, "cpu")
 
 
-def test_batch_that_is_fixed(write_model):
+@pytest.mark.parametrize(("in_graph", "stated"), [(1, None), ("batch", 2), (3, 2)])
+def test_batch_other_than_stated(write_model, in_graph, stated):
     with pytest.raises(ContractError, match="not those of its contract"):
-        Classifier.load(write_model(batch=1), "cpu")
+        Classifier.load(write_model(graph_batch=in_graph, batch=stated), "cpu")
+
+
+# Files for other programs.
+
+
+def model_of_events(tmp_path, contract):
+    """A model that takes events and gives their mean, multiplied, as logits."""
+    weights = np.arange(16, dtype=np.float32).reshape(4, 4) / 100
+    nodes = [
+        helper.make_node("Cast", ["events"], ["values"], to=1),
+        helper.make_node("ReduceMean", ["values"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    outputs = [helper.make_tensor_value_info(name, 1, [1, 4]) for name in ("logits", "probabilities")]
+    inputs = [helper.make_tensor_value_info("events", 7, ["n", 4])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(weights, "weights")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"edgeclf": contract.to_json()})
+    path = tmp_path / "events.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path, weights
+
+
+def test_model_that_takes_events(tmp_path, tiny):
+    path, weights = model_of_events(tmp_path, replace(tiny, takes="events", state=()))
+    with pytest.raises(
+        ContractError, match=r"events\.onnx: this file is for programs without edgeclf: it takes events"
+    ):
+        Classifier.load(path, "cpu")
+    events = np.random.default_rng(0).integers(0, 30, (50, 4))
+    opened = open_model(path, "cpu", threads=1)
+    assert (opened.device, opened.contract.takes) == ("cpu", "events")
+    assert_near(opened.run([events])[0], events.mean(axis=0, keepdims=True) @ weights)
+
+
+def test_model_whose_memory_a_server_keeps(write_model, outputs_by_hand):
+    path = write_model(keep_memory=False)
+    with pytest.raises(ContractError, match="it takes a server that keeps its state"):
+        Classifier.load(path, "cpu")
+    opened, frames = open_model(path, "cpu"), frames_of(5)
+    state = [np.zeros((1, 2), np.float32), np.zeros((1, 2, 12, 16), np.float32)]
+    found = []
+    for frame in frames:
+        logits, _, *state = opened.run([frame[None], *state])
+        found.append(logits[0])
+    assert_near(found, outputs_by_hand(frames)[0])
+
+
+def test_running_without_the_streams_memory(write_model, outputs_by_hand):
+    frames = frames_of(2)
+    with Classifier.load(write_model(), "cpu") as classifier:
+        classifier.step(frames[:1])
+        zero = [np.zeros((1, 2), np.float32), np.zeros((1, 2, 12, 16), np.float32)]
+        alone = classifier.run([frames[1:], np.ones(1, np.float32), *zero])
+        second = classifier.step(frames[1:])
+    assert_near(alone[0], outputs_by_hand(frames[1:])[0])
+    assert_near(second.logits, outputs_by_hand(frames)[0][1:])
+    with pytest.raises(UsageError, match="was closed"):
+        classifier.run([])
+
+
+def test_model_that_lacks_what_its_contract_names(write_model, tiny):
+    opened = open_model(write_model(graph_of=replace(tiny, state=())), "cpu")
+    zero = [np.zeros((1, *shape), np.float32) for shape in ((2, 12, 16), (), (2,), (2, 12, 16))]
+    with pytest.raises(EdgeclfError, match=r"ONNX Runtime failed on a frame"):
+        opened.run(zero)
+
+
+# Other types, and a fixed number of streams.
+
+
+@pytest.mark.parametrize("edge_type", ["float32", "float16"])
+def test_half_precision(write_model, outputs_by_hand, edge_type):
+    frames = frames_of(8)
+    path = write_model(precision="fp16", edge_type=edge_type, state_type="float16")
+    with Classifier.load(path, "cpu") as classifier:
+        found = [classifier.step(frame[None]) for frame in frames]
+    logits, probabilities = outputs_by_hand(frames)
+    np.testing.assert_allclose([p.logits[0] for p in found], logits, rtol=5e-3, atol=5e-3)
+    np.testing.assert_allclose([p.probabilities[0] for p in found], probabilities, atol=5e-3)
+    assert np.abs(np.array([p.logits[0] for p in found]) - logits).max() > 1e-5  # it is half precision
+    assert {p.logits.dtype for p in found} | {p.probabilities.dtype for p in found} == {np.dtype("f4")}
+
+
+def test_fewer_streams_than_the_model_was_exported_for(write_model, outputs_by_hand):
+    a, b = frames_of(4, seed=1), frames_of(4, seed=2)
+    with Classifier.load(write_model(batch=3), "cpu", streams=2) as classifier:
+        found = [classifier.step(np.stack([a[k], b[k]])).logits for k in range(3)]
+        last = classifier.step(b[3:], [1]).logits
+    assert np.array(found).shape == (3, 2, 4)
+    assert_near(np.array(found)[:, 0], outputs_by_hand(a[:3])[0])
+    assert_near([*np.array(found)[:, 1], last[0]], outputs_by_hand(b)[0])
+
+
+def test_more_streams_than_the_model_was_exported_for(write_model):
+    with pytest.raises(UsageError, match=r"was exported for 2 streams .* and 3 were asked for"):
+        Classifier.load(write_model(batch=2), "cpu", streams=3)
+
+
+def test_what_onnx_runtime_makes_of_a_graph(write_model):
+    before, after = optimised_graph(write_model(), "cpu")
+    assert before.operators["Cast"] == 3
+    assert after.operators["Cast"] < 3  # from float32 to float32
+    assert after.operators["Softmax"] == 1
 
 
 # Devices.

@@ -14,17 +14,19 @@ from typing import Any, TextIO
 
 import click
 
+from edgeclf_runtime.comparison import Comparison
 from edgeclf_runtime.console import json_option, progress, say, table, verbosity_options, write_json
 from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, UsageError
 from edgeclf_runtime.latency import LatencySummary, summarise
-from edgeclf_runtime.session import Classifier, Device
+from edgeclf_runtime.self_test import difference_table, self_test
+from edgeclf_runtime.session import Classifier, Device, Model, open_model
 from edgeclf_runtime.sources import open_source
 from edgeclf_runtime.stream import run_streams
 
 
 @click.command()
 @click.argument("model")
-@click.argument("source", nargs=-1, required=True)
+@click.argument("source", nargs=-1)
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="auto", show_default=True,
               help="Where to run. cuda is an error where it does not start; auto says what it chose.")  # fmt: skip
 @click.option("--output", metavar="FILE.jsonl", help="Write the predictions here; - is standard output, the default.")
@@ -34,6 +36,9 @@ from edgeclf_runtime.stream import run_streams
               help="Size of the sensor, for recordings that do not say.")  # fmt: skip
 @click.option("--start-ts", type=int, help="Where the first frame starts, in µs of the recording's own time.")
 @click.option("--max-duration-ms", type=click.IntRange(min=1), help="Use only so much of each recording.")
+@click.option("--self-test", "tests_itself", is_flag=True,
+              help="Replay the golden vectors beside MODEL first; exit code 1 where the outputs differ. Without "
+                   "SOURCE, only that.")  # fmt: skip
 @click.option("--realtime", is_flag=True, help="Play recordings at the sensor's speed.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one step on the CPU.")
 @json_option
@@ -47,6 +52,7 @@ def run_stream(
     sensor_size: tuple[int, int] | None,
     start_ts: int | None,
     max_duration_ms: int | None,
+    tests_itself: bool,
     realtime: bool,
     threads: int | None,
     json_path: str | None,
@@ -54,31 +60,44 @@ def run_stream(
     """Run MODEL over SOURCE (recordings .raw and .dat, tensor files .h5), frame after frame.
 
     Several sources are parallel streams, each with its own memory. One JSON object a line, a line per frame and stream,
-    goes to standard output or to --output; a summary to standard error.
+    goes to standard output or to --output; a summary to standard error. `--json -` takes standard output for the
+    summary, so it asks for an --output.
 
     Example: edgeclf run-stream gestures.onnx recording.raw --output predictions.jsonl
     """
     _check_targets(output, json_path, (model, *source))
+    if not source:
+        if not tests_itself:
+            raise UsageError("There is no SOURCE to run the model over; give recordings, or --self-test alone.")
+        _self_test(open_model(model, device, threads), model, json_path, streams_follow=False)
+        return
+    if output is None and json_path == "-":
+        raise UsageError(
+            "The predictions and the --json document cannot both go to standard output; give --output FILE.jsonl for "
+            "the predictions."
+        )
     with Classifier.load(model, device, streams=len(source), threads=threads) as classifier:
+        tested = _self_test(classifier, model, json_path, streams_follow=True) if tests_itself else None
         max_duration = None if max_duration_ms is None else max_duration_ms * 1000
         sources = [open_source(path, classifier.contract, sensor_size, start_ts, max_duration) for path in source]
         counts: list[Counter[str]] = [Counter() for _ in sources]
         latencies = array("d")  # 8 bytes a frame: a stream may run for days
         failure: EdgeclfError | None = None
         with (
-            _output(output, json_path) as out,
+            _output(output) as out,
             progress(run_streams(classifier, sources, threshold, realtime), "frames") as predictions,
         ):
             try:
                 for prediction in predictions:
-                    if out is not None:
-                        out.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
-                        out.flush()  # whoever follows the output sees each frame, and an interruption loses none
+                    out.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
+                    out.flush()  # whoever follows the output sees each frame, and an interruption loses none
                     counts[prediction.stream][prediction.label] += 1
                     latencies.append(prediction.latency_us)
             except EdgeclfError as error:
                 failure = error  # what was predicted until then is kept and summed up first
     summary = _summary(source, counts, summarise(latencies), classifier)
+    if tested is not None:
+        summary["self_test"] = tested.to_dict()
     _show(summary)
     if json_path is not None:
         write_json(json_path, summary)
@@ -90,6 +109,17 @@ def run_stream(
             problems.append(f"{path}: there was no frame to predict, as no event lies in the part that was asked for.")
     if problems:
         raise DamagedInputError(" ".join(problems))
+
+
+def _self_test(model: Model | Classifier, path: str, json_path: str | None, streams_follow: bool) -> Comparison:
+    """Replays the golden vectors and says what came of it, in the JSON document too where no summary will."""
+
+    def show(comparison: Comparison) -> None:
+        say(difference_table(comparison))
+        if json_path is not None and not (streams_follow and comparison):
+            write_json(json_path, {"device": model.device, "self_test": comparison.to_dict()})
+
+    return self_test(model.run, model.contract, path, show)
 
 
 def _check_targets(output: str | None, json_path: str | None, inputs: tuple[str, ...]) -> None:
@@ -107,10 +137,10 @@ def _is_same_file(one: str, other: str) -> bool:
 
 
 @contextlib.contextmanager
-def _output(path: str | None, json_path: str | None) -> Iterator[TextIO | None]:
-    """Gives where the lines go: a file, standard output, or nowhere where the JSON document takes standard output."""
+def _output(path: str | None) -> Iterator[TextIO]:
+    """Gives where the lines go: a file, or standard output."""
     if path is None or path == "-":
-        yield None if json_path == "-" else sys.stdout
+        yield sys.stdout
         return
     # Into the file itself rather than beside it, for those who follow it.
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -131,9 +132,10 @@ def test_json_summary(edgeclf, write_model, recording, tensors, tmp_path):
     assert summary["latency"]["max_us"] == pytest.approx(max(latencies), abs=1)
 
 
-def test_json_on_standard_output_is_all_there_is(edgeclf, write_model, recording, tmp_path):
+def test_json_on_standard_output_asks_for_another_place_for_the_predictions(edgeclf, write_model, recording, tmp_path):
     ended = edgeclf("run-stream", write_model(), recording, "--json", "-")
-    assert json.loads(ended.out)["frames"] == 6
+    assert (ended.code, ended.out) == (2, "")
+    assert "give --output FILE.jsonl" in ended.error
     ended = edgeclf("run-stream", write_model(), recording, "--json", "-", "--output", tmp_path / "a.jsonl")
     assert json.loads(ended.out)["frames"] == 6
     assert len(lines_of((tmp_path / "a.jsonl").read_text())) == 6
@@ -460,8 +462,118 @@ def test_wrong_option(edgeclf, write_model, recording, options):
 
 def test_no_source_given(edgeclf, write_model):
     ended = edgeclf("run-stream", write_model())
-    assert ended.code == 2
-    assert "SOURCE" in ended.error
+    assert (ended.code, ended.out) == (2, "")
+    assert "There is no SOURCE" in ended.error
+    assert "--self-test" in ended.error
+
+
+# The self-test.
+
+
+def test_self_test_alone(edgeclf, write_model, tmp_path):
+    ended = edgeclf(
+        "run-stream", write_model(vectors=True), "--self-test", "--device", "cpu", "--json", tmp_path / "a.json"
+    )
+    assert (ended.code, ended.out) == (0, "")
+    lines = ended.err.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == [
+        "output", "logits", "probabilities", "next_state.acc", "next_state.conv.last", "tolerance",
+    ]  # fmt: skip
+    assert lines[-1] == "golden vectors: passed, 6 steps, the same class named for 100.00% of the frames"
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert list(document) == ["device", "self_test"]
+    assert (document["device"], document["self_test"]["passed"]) == ("cpu", True)
+    assert document["self_test"]["outputs"]["logits"]["max_absolute"] < 1e-5
+
+
+def test_self_test_alone_on_standard_output(edgeclf, write_model):
+    ended = edgeclf("run-stream", write_model(vectors=True), "--self-test", "-q", "--json", "-")
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out)["self_test"]["passed"] is True
+
+
+def test_self_test_before_streaming(edgeclf, write_model, recording, tmp_path):
+    path = write_model(vectors=True)
+    plain = without_latency(lines_of(edgeclf("run-stream", path, recording).out))
+    ended = edgeclf("run-stream", path, recording, "--self-test", "--json", tmp_path / "a.json")
+    assert ended.code == 0
+    assert without_latency(lines_of(ended.out)) == plain
+    assert "golden vectors: passed" in ended.err
+    summary = json.loads((tmp_path / "a.json").read_text())
+    assert (summary["frames"], summary["self_test"]["passed"]) == (6, True)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_self_test_that_fails(edgeclf, write_model, vectors_by_hand, tiny, recording, tmp_path, streams):
+    vectors = vectors_by_hand(tiny)
+    vectors["logits"] = vectors["logits"] + 0.01
+    path = write_model(vectors=vectors)
+    given = [recording] if streams else []
+    ended = edgeclf("run-stream", path, *given, "--self-test", "--json", tmp_path / "a.json")
+    assert (ended.code, ended.out) == (1, "")
+    assert f"{path}: on this machine it does not compute what it did where it was exported: logits" in ended.error
+    assert "golden vectors: not passed" in ended.err
+    assert json.loads((tmp_path / "a.json").read_text())["self_test"]["passed"] is False
+
+
+def test_self_test_sees_memory_that_does_not_change(edgeclf, write_model):
+    # A graph whose state is passed on unchanged.
+    path = write_model(vectors=True)
+    model = onnx.load(path)
+    node = next(node for node in model.graph.node if node.output[0] == "next_state.acc")
+    node.output[0] = "computed"
+    for other in model.graph.node:
+        other.input[:] = ["computed" if name == "next_state.acc" else name for name in other.input]
+    model.graph.node.append(onnx.helper.make_node("Identity", ["acc"], ["next_state.acc"]))
+    onnx.save(model, path)
+    ended = edgeclf("run-stream", path, "--self-test")
+    assert ended.code == 1
+    assert "next_state.acc differs by" in ended.error
+
+
+def test_self_test_without_golden_vectors(edgeclf, write_model, recording, tmp_path):
+    ended = edgeclf("run-stream", write_model(), recording, "--self-test")
+    assert (ended.code, ended.out) == (2, "")
+    assert "was exported without golden vectors" in ended.error
+    path = write_model(vectors=True)
+    (tmp_path / "tiny.golden.npz").unlink()
+    ended = edgeclf("run-stream", path, "--self-test")
+    assert (ended.code, ended.out) == (2, "")
+    assert "tiny.golden.npz: the model's golden vectors cannot be read" in ended.error
+
+
+def test_self_test_of_a_model_for_a_server(edgeclf, write_model, recording):
+    path = write_model(keep_memory=False, vectors=True)
+    assert edgeclf("run-stream", path, "--self-test").code == 0
+    ended = edgeclf("run-stream", path, recording, "--self-test")
+    assert (ended.code, ended.out) == (2, "")
+    assert "for programs without edgeclf" in ended.error
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_self_test_needs_no_torch(write_model, device):
+    arguments = ["edgeclf", "run-stream", str(write_model(vectors=True)), "--self-test", "--device", device]
+    script = (
+        "import sys; sys.modules |= dict.fromkeys(['torch', 'onnx', 'lightning', 'matplotlib']); "
+        f"sys.argv = {arguments!r}; "
+        "from edgeclf.cli import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert "golden vectors: passed" in ended.stderr
+
+
+def test_weights_from_outside_of_the_folder(edgeclf, write_model, recording):
+    path = write_model()
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    path.write_bytes(model.SerializeToString())
+    ended = edgeclf("run-stream", path, recording)
+    assert (ended.code, ended.out) == (2, "")
+    assert "wants its weights read from '../secret', which leads out of the model's folder" in ended.error
 
 
 def test_help_has_a_worked_example(edgeclf):
@@ -470,6 +582,6 @@ def test_help_has_a_worked_example(edgeclf):
     assert "Example: edgeclf run-stream gestures.onnx recording.raw" in " ".join(ended.out.split())
     for option in (
         "--device", "--output", "--threshold", "--realtime", "--sensor-size", "--start-ts", "--max-duration-ms",
-        "--threads", "--json", "--quiet", "--verbose",
+        "--threads", "--self-test", "--json", "--quiet", "--verbose",
     ):  # fmt: skip
         assert option in ended.out

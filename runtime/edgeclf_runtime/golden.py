@@ -1,0 +1,121 @@
+"""Golden vectors: a short sequence of inputs, and what a model must make of it on whatever machine it runs.
+
+They stand beside the model as `NAME.golden.npz`, an archive of arrays under the names of the graph's inputs and
+outputs: every input but the state, and `logits` and `probabilities`, with a leading axis of steps; and the state after
+the last step under its `next_state.*`. The state is zero before the first step. What is right was computed by PyTorch
+in float64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeclf_runtime.comparison import Comparer, Comparison
+from edgeclf_runtime.contract import LOGITS, PROBABILITIES, Contract
+from edgeclf_runtime.errors import CheckFailedError, InputFileError
+from edgeclf_runtime.precision import PRECISIONS
+
+Array = NDArray[Any]
+Step = Callable[[Sequence[Array]], Sequence[Array]]
+"""Runs a model once: the contract's inputs in order, to its outputs in order."""
+
+GoldenVectors = Mapping[str, Array]
+
+
+def golden_path(model: str | Path) -> Path:
+    """Returns where a model's golden vectors stand: beside it, `NAME.golden.npz` for `NAME.onnx`.
+
+    Other suffixes stay part of the name, as one folder may hold a model in several formats.
+    """
+    path = Path(model)
+    stem = path.stem if path.suffix == ".onnx" else path.name
+    return path.with_name(f"{stem}.golden.npz")
+
+
+def golden_bytes(vectors: GoldenVectors) -> bytes:
+    """Returns the file that holds them; the same vectors give the same bytes."""
+    file = io.BytesIO()
+    arrays: dict[str, Any] = dict(vectors)
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def read_golden(model: str | Path, contract: Contract) -> GoldenVectors:
+    """Reads the golden vectors beside a model.
+
+    Raises:
+        InputFileError: Where the model has none, they are not there, or not those that it was exported with.
+    """
+    path = golden_path(model)
+    if not contract.golden_sha256:
+        raise InputFileError(f"{model}: it was exported without golden vectors; export its checkpoint again.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputFileError(
+            f"{path}: the model's golden vectors cannot be read ({error.strerror}); copy them beside the model, or "
+            "export its checkpoint again."
+        ) from error
+    if hashlib.sha256(content).hexdigest() != contract.golden_sha256:
+        raise InputFileError(
+            f"{path}: these are not the golden vectors that {model} was exported with; copy both from one export."
+        )
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            vectors = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputFileError(f"{path}: the golden vectors cannot be read ({error}); export again.") from error
+    if missing := {*contract.output_names, *_stimuli(contract)} - vectors.keys():
+        raise InputFileError(f"{path}: the golden vectors lack {', '.join(sorted(missing))}; export again.")
+    return vectors
+
+
+def replay(step: Step, contract: Contract, vectors: GoldenVectors) -> Comparison:
+    """Runs a model over its golden vectors, its own state fed back, and compares what it gives."""
+    comparer = Comparer(PRECISIONS[contract.precision])
+    stimuli = [vectors[name] for name in _stimuli(contract)]
+    last = vectors[LOGITS].shape[0] - 1
+    streams = vectors[LOGITS].shape[1]
+    state: Sequence[Array] = [np.zeros((streams, *s.shape), contract.state_type) for s in contract.state]
+    for k in range(last + 1):
+        given = [values[k].astype(contract.edge_type) if values.dtype.kind == "f" else values[k] for values in stimuli]
+        logits, probabilities, *state = step([*given, *state])
+        comparer.add(LOGITS, logits, vectors[LOGITS][k])
+        comparer.add(PROBABILITIES, probabilities, vectors[PROBABILITIES][k])
+    for tensor, value in zip(contract.state, state, strict=True):
+        comparer.add(tensor.output_name, value, vectors[tensor.output_name])
+    return comparer.result(last + 1)
+
+
+def check_golden(step: Step, contract: Contract, model: str | Path) -> Comparison:
+    """Replays the golden vectors beside a model.
+
+    Raises:
+        InputFileError: See `read_golden`.
+        CheckFailedError: Where the model does not give what it should on this machine.
+    """
+    comparison = replay(step, contract, read_golden(model, contract))
+    require_passed(comparison, model)
+    return comparison
+
+
+def require_passed(comparison: Comparison, model: str | Path) -> None:
+    """Raises a CheckFailedError where a model's replay is not within the tolerance."""
+    if not comparison:
+        raise CheckFailedError(
+            f"{model}: on this machine it does not compute what it did where it was exported: "
+            f"{'; '.join(comparison.problems)}. Install another release of ONNX Runtime, or use another device."
+        )
+
+
+def _stimuli(contract: Contract) -> list[str]:
+    """Returns the names of the inputs that are not state."""
+    return contract.input_names[: len(contract.input_names) - len(contract.state)]
