@@ -82,8 +82,12 @@ class Checkpoint:
         return model.eval()
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, trusted: bool = False) -> Checkpoint:
     """Reads a checkpoint made by `edgeclf train` or by Metavision ML's classification training.
+
+    Args:
+        path: The file.
+        trusted: Load whatever Python objects it holds. A pickle can run any code: only for files of known origin.
 
     Raises:
         InputFileError: Where the file is not there, is no checkpoint, holds objects that are not admitted, or is
@@ -92,7 +96,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise InputFileError(f"{path}: there is no such checkpoint file.")
-    content = _load_pickle(path)
+    content = _load_pickle(path, trusted)
     parts = content if isinstance(content, Mapping) else {}
     values, state_dict = parts.get("hyper_parameters"), parts.get("state_dict")
     values = vars(values) if isinstance(values, argparse.Namespace) else values
@@ -138,17 +142,23 @@ def _epochs_in_vain(callbacks: Any) -> int | None:
     return None
 
 
-def _load_pickle(path: Path) -> Any:
-    """Returns what a checkpoint holds, where that is only what is admitted; see `load_checkpoint`."""
+def _load_pickle(path: Path, trusted: bool) -> Any:
+    """Returns what a checkpoint holds, where that is only what is admitted, or trusted; see `load_checkpoint`."""
     try:
         with admitted_objects():
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=not trusted)
+    except ImportError as error:  # of a trusted one
+        raise InputFileError(
+            f"{path}: this checkpoint needs a Python package that is not installed here ({error}); install it, or save "
+            "the checkpoint again with plain hyper-parameters."
+        ) from error
     except pickle.UnpicklingError as error:
         if refused := re.search(r"GLOBAL (\S+)|Unsupported class (\S+)", str(error)):
             raise InputFileError(
                 f"{path}: this checkpoint holds Python objects besides weights and numbers "
                 f"({refused[1] or refused[2]}), which edgeclf does not load because a pickle can run any code; save "
-                "it again with plain hyper-parameters."
+                "it again with plain hyper-parameters, or, where you trust whoever made it, export it with "
+                "--trust-checkpoint."
             ) from error
         raise InputFileError(f"{path}: this is not a PyTorch checkpoint, or it is damaged.") from error
     except Exception as error:  # a damaged pickle may ask for anything, and so raise nearly anything

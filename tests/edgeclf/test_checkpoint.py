@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import hashlib
 import os
 import pathlib
 import pickle
+import sys
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +168,32 @@ def test_what_a_refused_checkpoint_holds_is_named(tmp_path: Path) -> None:
         torch.save({"hyper_parameters": {"a": held}, "state_dict": {}}, path)
         with pytest.raises(InputFileError, match=rf"a\.ckpt: this checkpoint holds Python objects.*{named}"):
             load_checkpoint(path)
+
+
+def test_a_trusted_checkpoint_may_hold_any_objects(tmp_path: Path) -> None:
+    content, _ = lightning_file(METAVISION, HyperParameters.from_mapping(METAVISION))
+    content["callbacks"] = {"kept": pathlib.PurePosixPath("a"), "in": collections.deque([1])}
+    path = tmp_path / "a.ckpt"
+    torch.save(content, path)
+    with pytest.raises(InputFileError, match="--trust-checkpoint"):
+        load_checkpoint(path)
+    loaded = load_checkpoint(path, trusted=True)
+    assert loaded.weights.keys() == {n.removeprefix("net.") for n in content["state_dict"] if n.startswith("net.")}
+    assert loaded.hyperparameters == HyperParameters.from_mapping(METAVISION)
+
+
+def test_a_trusted_checkpoint_of_a_package_that_is_missing_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    module = types.ModuleType("not_installed")
+    exec("class Thing:\n    pass", module.__dict__)
+    module.Thing.__module__ = "not_installed"
+    sys.modules["not_installed"] = module
+    try:
+        torch.save({"hyper_parameters": {"a": module.Thing()}, "state_dict": {}}, path)
+    finally:
+        del sys.modules["not_installed"]
+    with pytest.raises(InputFileError, match="needs a Python package that is not installed here"):
+        load_checkpoint(path, trusted=True)
 
 
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
