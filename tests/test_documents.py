@@ -13,7 +13,7 @@ import torch
 
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf_export.demo import export_sample, find_samples
-from edgeclf_export.export import export_checkpoint
+from edgeclf_export.export import ExportRequest, export_checkpoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ def without_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hyper = HyperParameters("SqueezenetClassifier", ("background", "a"), 48, 48, 10_000, "histo")
     weights = {f"net.{name}": value for name, value in hyper.build_model().state_dict().items()}
     torch.save({"hyper_parameters": hyper.to_dict(), "state_dict": weights}, folder / "a.ckpt")
-    return next(iter(export_checkpoint(folder / "a.ckpt", folder, ["onnx"]))).path
+    return next(iter(export_checkpoint(ExportRequest(folder / "a.ckpt", folder)))).path
 
 
 @pytest.mark.parametrize("model", ["gestures", "without_memory"])

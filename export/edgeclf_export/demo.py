@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeclf_export.export import export_checkpoint
+from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.parity import ParityCheck, ParityReport
 from edgeclf_export.report import stream_picture, write_report
 from edgeclf_runtime.errors import InputFileError
@@ -71,7 +71,7 @@ def stream(model: Path, recording: Path, output: Path) -> StreamResult:
 
 def export_sample(samples: Samples, out: Path) -> Path:
     """Exports the sample checkpoint to ONNX and TorchScript; returns the ONNX file."""
-    files = list(export_checkpoint(samples.checkpoint, out, ["onnx", "torchscript"]))
+    files = list(export_checkpoint(ExportRequest(samples.checkpoint, out, ("onnx", "torchscript"))))
     return files[0].path
 
 

@@ -1,68 +1,205 @@
-"""Exporting a checkpoint: write, load again, validate; a file that fails does not stay."""
+"""Exporting a checkpoint: write, load again, prove; a file that fails does not stay."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from edgeclf.checkpoint import load_checkpoint
-from edgeclf_export.formats import FORMATS
-from edgeclf_export.step_graph import StepGraph, contract_of
-from edgeclf_export.validation import BATCHES, STEPS, ValidationReport, validate
+import torch
+
+from edgeclf.checkpoint import Checkpoint, load_checkpoint
+from edgeclf_export.accuracy import AccuracyCheck, DataSet, ProvingGround
+from edgeclf_export.formats import FORMATS, Array, ExportFormat, ExportJob, ExportOptions, Step
+from edgeclf_export.step_graph import contract_of
+from edgeclf_export.validation import golden_vectors, validate
+from edgeclf_runtime.comparison import Comparison
 from edgeclf_runtime.contract import Contract
-from edgeclf_runtime.errors import CheckFailedError, UsageError
-from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.errors import CheckFailedError, InputFileError, UsageError
+from edgeclf_runtime.files import written_together
+from edgeclf_runtime.golden import golden_bytes, golden_path
+from edgeclf_runtime.precision import Precision
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class ExportRequest:
+    """What is to be exported, to where, and how it is to be proved.
+
+    Attributes:
+        checkpoint: The checkpoint.
+        out: The folder for `NAME.onnx`, `NAME.int8.onnx`, `NAME.ts`, and so on.
+        formats: Names out of `FORMATS`.
+        precisions: Every format is written in each of them.
+        name: `NAME`; the checkpoint's, unless given.
+        options: What else is asked of the files.
+        data: The data set to prove them on; needed for every precision but fp32.
+        trusted: Load the checkpoint whatever it holds; see `load_checkpoint`.
+    """
+
+    checkpoint: Path
+    out: Path
+    formats: Sequence[str] = ("onnx",)
+    precisions: Sequence[Precision] = ("fp32",)
+    name: str | None = None
+    options: ExportOptions = field(default_factory=ExportOptions)
+    data: DataSet | None = None
+    trusted: bool = False
+
+    @property
+    def files(self) -> list[tuple[ExportFormat, Precision]]:
+        """The files to write, each once: format and precision."""
+        return [(FORMATS[name], p) for name in dict.fromkeys(self.formats) for p in dict.fromkeys(self.precisions)]
+
+    def check(self) -> None:
+        """Raises a UsageError (or MissingPackageError) where something in it cannot work, before anything is done."""
+        if unknown := [name for name in self.formats if name not in FORMATS]:
+            raise UsageError(f"There is no format {unknown[0]!r}; there are {', '.join(FORMATS)}.")
+        if self.name is not None and (Path(self.name).name != self.name or self.name in ("", ".", "..")):
+            raise UsageError(f"{self.name!r} is no file's name; --name takes one without folders, and OUT says where.")
+        for format_, precision in self.files:
+            format_.check(precision, self.options)
+            if precision != "fp32" and self.data is None:
+                raise UsageError(
+                    f"An export in {precision} is proved by the KPIs of a data set: give --dataset, the one that the "
+                    "checkpoint was trained on."
+                )
+
+    def command(self, format_: ExportFormat, precision: Precision) -> str:
+        """Returns the command that makes one of the files, without folders, so that it is the same everywhere."""
+        words = ["edgeclf export", self.checkpoint.name, "OUT", "--format", format_.name, "--precision", precision]
+        for option in self.options.given:
+            value = getattr(self.options, option)
+            words += [f"--{option.replace('_', '-')}", *([] if value is True else map(str, _listed(value)))]
+        if self.data is not None and precision != "fp32":
+            words += ["--dataset", self.data.path.resolve().name, "--calibration-split", self.data.calibration_split]
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
 class ExportedFile:
-    """A file that was written and passed its validation."""
+    """A file that was written and passed its proofs.
+
+    Attributes:
+        path: The model.
+        format: Name of its format.
+        contract: What is inside it.
+        validation: Chained steps beside PyTorch.
+        accuracy: KPIs before and after; None where no data set decided.
+    """
 
     path: Path
     format: str
     contract: Contract
-    validation: ValidationReport
+    validation: Comparison
+    accuracy: AccuracyCheck | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what a JSON document says of it."""
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "precision": self.contract.precision,
+            "validation": self.validation.to_dict(),
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+        }
 
 
-def export_checkpoint(
-    checkpoint: Path, out: Path, formats: Sequence[str], name: str | None = None
-) -> Iterator[ExportedFile]:
-    """Exports a checkpoint to some formats; yields each file when it has passed.
-
-    Args:
-        checkpoint: The checkpoint.
-        out: The folder for `NAME.onnx`, `NAME.ts`, …
-        formats: Names out of `FORMATS`.
-        name: `NAME`; the checkpoint's, unless given.
+def export_checkpoint(request: ExportRequest) -> Iterator[ExportedFile]:
+    """Exports a checkpoint; yields each file when it has passed.
 
     Raises:
-        InputFileError: Where the checkpoint cannot be used.
-        CheckFailedError: Where a file does not compute what PyTorch does; it is not left behind.
+        InputFileError: Where the checkpoint or the data set cannot be used.
+        UsageError: Where what is asked for cannot be had.
+        MissingPackageError: Where a package that a format needs is not installed.
+        CheckFailedError: Where a file does not compute what PyTorch does, or its accuracy is too low; it is not left
+            behind, and what was exported before is.
     """
-    if unknown := [format_ for format_ in formats if format_ not in FORMATS]:
-        raise UsageError(f"There is no format {unknown[0]!r}; there are {', '.join(FORMATS)}.")
-    loaded = load_checkpoint(checkpoint)
-    classifier = loaded.build_model()
-    contract = contract_of(loaded, classifier)
-    graph = StepGraph(classifier, contract)
-    for format_ in (FORMATS[key] for key in dict.fromkeys(formats)):
-        path = out / f"{name or checkpoint.stem}{format_.suffix}"
-        with written_whole(path) as temporary:
-            _log.info("%s: writing, then running it beside PyTorch for %d steps", path, STEPS * len(BATCHES))
-            written = format_.write(graph, contract, temporary)
-            step, inside = format_.load(temporary)
-            if inside != written:
-                raise CheckFailedError(f"{path}: the contract did not come through into the file; it was not kept.")
-            report = validate(step, inside, classifier)
-            if not report:
-                output, difference = report.worst
+    request.check()
+    checkpoint = load_checkpoint(request.checkpoint, request.trusted)
+    if not all(bool(torch.isfinite(value).all()) for value in checkpoint.weights.values()):
+        raise InputFileError(
+            f"{request.checkpoint}: some of its weights are not finite numbers, as after a training that diverged; "
+            "export another checkpoint."
+        )
+    exporter = _Exporter(request, checkpoint)
+    for format_, precision in request.files:
+        yield exporter.export(format_, precision)
+
+
+class _Exporter:
+    """One checkpoint, and what all its files share."""
+
+    def __init__(self, request: ExportRequest, checkpoint: Checkpoint) -> None:
+        self._request = request
+        self._hyperparameters = checkpoint.hyperparameters
+        self._classifier = checkpoint.build_model()
+        self._contract = contract_of(checkpoint, self._classifier)
+        self._ground = None if request.data is None else ProvingGround(checkpoint, request.data)
+        self._frames: list[Array] = [] if self._ground is None else self._ground.validation(self._contract)
+
+    def export(self, format_: ExportFormat, precision: Precision) -> ExportedFile:
+        """Writes one file, loads it as it was written, proves it, and only then puts it in its place."""
+        request, classifier = self._request, self._classifier
+        contract = format_.contract(replace(self._contract, precision=precision), request.options)
+        golden = golden_bytes(golden_vectors(contract, classifier, self._frames))
+        contract = replace(
+            contract,
+            golden_sha256=hashlib.sha256(golden).hexdigest(),
+            command=request.command(format_, precision),
+        )
+        name = request.name or request.checkpoint.stem
+        place = format_.path(name, precision)
+        target = request.out / place
+        with written_together(request.out, name) as folder:
+            written = folder / place
+            written.parent.mkdir(parents=True, exist_ok=True)
+            begin = time.perf_counter()
+            format_.write(self._job(contract), written)
+            golden_path(written).write_bytes(golden)
+            middle = time.perf_counter()
+            step, inside = format_.load(written)
+            if inside != contract:
+                raise CheckFailedError(f"{target}: the contract did not come through into the file; it was not kept.")
+            validation = validate(step, inside, classifier, self._frames)
+            if not validation:
                 raise CheckFailedError(
-                    f"{path}: the {format_.name} file does not compute what PyTorch does: {output} differs by up to "
-                    f"{difference:.2g}, where {report.tolerance:g} is let through; it was not kept. Please report this "
-                    "with the versions that `edgeclf --version` and `pip list` show."
+                    f"{target}: the {format_.name} file does not compute what PyTorch does: "
+                    f"{'; '.join(validation.problems)}; it was not kept. {_REMEDY[precision]}"
                 )
-        yield ExportedFile(path, format_.name, inside, report)
+            accuracy = self._accuracy(step, inside, target)
+            _log.info("%s: written in %.1f s, proved in %.1f s", target, middle - begin, time.perf_counter() - middle)
+        return ExportedFile(target, format_.name, inside, validation, accuracy)
+
+    def _job(self, contract: Contract) -> ExportJob:
+        hyper = self._hyperparameters
+        calibration = self._ground.calibration(contract) if self._ground and contract.precision == "int8" else []
+        return ExportJob(self._classifier, contract, calibration, hyper.label_delta_t, hyper.use_label_freq)
+
+    def _accuracy(self, step: Step, contract: Contract, target: Path) -> AccuracyCheck | None:
+        if self._ground is None or contract.precision == "fp32":
+            return None
+        accuracy = self._ground.check(step, contract)
+        if not accuracy:
+            raise CheckFailedError(
+                f"{target}: its accuracy is {accuracy.after['accuracy']:.4f}, and the checkpoint's "
+                f"{accuracy.before['accuracy']:.4f}; it may fall by {accuracy.max_drop:g} (--max-accuracy-drop). "
+                "It was not kept."
+            )
+        return accuracy
+
+
+_REMEDY = {
+    "fp32": "Please report this with the versions that `edgeclf --version` and `pip list` show.",
+    "fp16": "This classifier's values do not fit float16; export it in fp32.",
+    "int8": "Calibrate on recordings like those that it will see (--dataset, --calibration-split), or export in fp16.",
+}
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, tuple) else (value,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -25,33 +26,33 @@ class StepGraph(nn.Module):
 
     Args:
         classifier: The trained classifier.
-        contract: What the file will say.
+        contract: What the file will say: its state and types, and whether it has `keep_memory`.
     """
 
     def __init__(self, classifier: Classifier, contract: Contract) -> None:
         super().__init__()
-        self.classifier = fold_batch_norm(copy.deepcopy(classifier).eval())
+        self.contract = contract
+        self.edge_type, self.state_type = (getattr(torch, kind) for kind in (contract.edge_type, contract.state_type))
+        self.classifier = fold_batch_norm(copy.deepcopy(classifier).eval()).to(self.state_type)
         self.names = [tensor.name for tensor in contract.state]
         self.eval()
 
     def forward(self, frames: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
         """Maps frames `[B, C, H, W]` (and `keep_memory` `[B]` and the state) to logits, probabilities, next state."""
-        state = dict(zip(self.names, memory[1:], strict=True))
-        if memory:
-            state = mask_state(state, memory[0])
-        logits, after = self.classifier.step(frames, state)
+        keep, values = memory[: len(memory) - len(self.names)], memory[len(memory) - len(self.names) :]
+        state = dict(zip(self.names, values, strict=True))
+        if keep:
+            state = mask_state(state, keep[0].to(self.state_type))
+        logits, after = self.classifier.step(frames.to(self.state_type), state)
+        logits = logits.to(self.edge_type)
         return (logits, logits.softmax(dim=1), *(after[name] for name in self.names))
 
-    def example_inputs(self, contract: Contract, batch: int) -> tuple[Tensor, ...]:
-        """Returns inputs of the right shapes for `batch` streams: zeros, memory kept."""
-        frames = torch.zeros(batch, *contract.frame_shape)
-        if not contract.state:
-            return (frames,)
-        return (
-            frames,
-            torch.ones(batch),
-            *(torch.zeros(batch, *tensor.shape) for tensor in contract.state),
-        )
+    def example_inputs(self, batch: int) -> tuple[Tensor, ...]:
+        """Returns inputs of the right shapes and types for `batch` streams: zeros, memory kept."""
+        frames = torch.zeros(batch, *self.contract.frame_shape, dtype=self.edge_type)
+        keep = [torch.ones(batch, dtype=self.edge_type)] if self.names and self.contract.keep_memory else []
+        state = [torch.zeros(batch, *tensor.shape, dtype=self.state_type) for tensor in self.contract.state]
+        return (frames, *keep, *state)
 
 
 def fold_batch_norm(module: Classifier) -> Classifier:
@@ -68,7 +69,7 @@ def fold_batch_norm(module: Classifier) -> Classifier:
 
 
 def contract_of(checkpoint: Checkpoint, classifier: Classifier) -> Contract:
-    """Returns the contract of a checkpoint's step graph in float32, without an opset.
+    """Returns the contract of a checkpoint's step graph in fp32, without an opset.
 
     Raises:
         UsageError: Where the classifier takes frames that do not end by time.
@@ -90,8 +91,11 @@ def contract_of(checkpoint: Checkpoint, classifier: Classifier) -> Contract:
         state=tuple(
             StateTensor(name, shape) for name, shape in classifier.state_spec(hyper.height, hyper.width).items()
         ),
-        precision="float32",
+        precision="fp32",
         opset=None,
-        versions={package: importlib.metadata.version(package) for package in _VERSIONS_OF},
+        versions={
+            **{package: importlib.metadata.version(package) for package in _VERSIONS_OF},
+            "onnxruntime": onnxruntime.__version__,  # its wheel has one of several names
+        },
         checkpoint_sha256=checkpoint.sha256,
     )

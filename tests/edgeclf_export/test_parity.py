@@ -17,7 +17,7 @@ from edgeclf.data.dataset import recordings
 from edgeclf.data.labels import LABEL_MAP_FILE, LabelEvents, write_box_labels
 from edgeclf.evaluation import RecordingLogits
 from edgeclf.utils_metrics import compute_kpis
-from edgeclf_export.export import export_checkpoint
+from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.parity import RATE_TOLERANCE, KpiComparison, ParityCheck, _auroc_tolerances
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.tensor_file import TensorFile
@@ -28,7 +28,7 @@ SIDE = 48  # of the data set's frames
 @pytest.fixture(scope="module")
 def exported(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("exported")
-    return {name: next(iter(export_checkpoint(checkpoints[name], out, ["onnx"]))).path for name in checkpoints}
+    return {name: next(iter(export_checkpoint(ExportRequest(checkpoints[name], out)))).path for name in checkpoints}
 
 
 def test_exported_file_passes(

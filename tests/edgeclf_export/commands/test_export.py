@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from edgeclf_export.commands.export import export
 from edgeclf_export.formats import FORMATS
+from edgeclf_runtime.precision import PRECISIONS
 
 
 def test_each_format_that_is_asked_for_is_written_and_reported(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -22,20 +23,38 @@ def test_each_format_that_is_asked_for_is_written_and_reported(checkpoints: dict
     ]
     for file in made:
         assert Path(file["path"]).is_file()
-        assert file["steps"] >= 50
-        assert max(file["max_difference"].values()) <= file["tolerance"] == 1e-4
+        validation = file["validation"]
+        assert validation["passed"]
+        assert validation["steps"] >= 50
+        assert validation["tolerance"] == vars(PRECISIONS["fp32"])
+        for difference in validation["outputs"].values():
+            assert difference["mean_absolute"] <= difference["max_absolute"] <= 1e-4
         assert file["path"] in ended.stdout
+
+
+def test_precisions_are_written_each_and_their_accuracy_shown(
+    checkpoints: dict[str, Path], dataset: Path, tmp_path: Path
+) -> None:
+    arguments = [str(checkpoints["LeNetClassifier"]), str(tmp_path), "--dataset", str(dataset)]
+    ended = CliRunner().invoke(export, [*arguments, "--precision", "fp16", "--precision", "fp32", "--float32-edges"])
+    assert ended.exit_code == 0, ended.output
+    assert {path.name for path in tmp_path.glob("*.onnx")} == {"LeNetClassifier.onnx", "LeNetClassifier.fp16.onnx"}
+    lines = {line.split()[0]: line for line in ended.stdout.splitlines()}
+    assert "->" in lines[str(tmp_path / "LeNetClassifier.fp16.onnx")]
 
 
 def test_formats_are_listed_from_the_registry() -> None:
     ended = CliRunner().invoke(export, ["--list-formats"])
     assert ended.exit_code == 0
+    lines = {line.split()[0]: line for line in ended.stdout.splitlines()}
     for name, known in FORMATS.items():
-        assert f"{name}: {known.summary}" in ended.stdout
-        assert f"NAME{known.suffix}" in ended.stdout
+        assert known.summary in lines[name]
+        assert str(known.path("NAME", "fp32")) in lines[name]
+        assert ", ".join(known.precisions) in lines[name]
 
 
-def test_an_unknown_format_is_wrong_usage(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    ended = CliRunner().invoke(export, [str(checkpoints["LeNetClassifier"]), str(tmp_path), "--format", "tflite"])
-    assert ended.exit_code == 2
+def test_wrong_usage(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    arguments = [str(checkpoints["LeNetClassifier"]), str(tmp_path)]
+    for wrong in (["--format", "tflite"], ["--opset", "9"], ["--batch", "0"], ["--precision", "int4"]):
+        assert CliRunner().invoke(export, [*arguments, *wrong]).exit_code == 2
     assert list(tmp_path.iterdir()) == []

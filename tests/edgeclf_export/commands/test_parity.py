@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeclf_export.commands.parity import parity
-from edgeclf_export.export import export_checkpoint
+from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_runtime.errors import CheckFailedError
 
 
@@ -15,7 +15,7 @@ from edgeclf_runtime.errors import CheckFailedError
 def arguments(checkpoints: dict[str, Path], dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     out = tmp_path_factory.mktemp("out")
     checkpoint = checkpoints["ConvRNNClassifier"]
-    model = next(iter(export_checkpoint(checkpoint, out, ["onnx"]))).path
+    model = next(iter(export_checkpoint(ExportRequest(checkpoint, out)))).path
     return [str(checkpoint), str(model), str(dataset)]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 import torch
 
 from edgeclf.checkpoint import load_checkpoint
-from edgeclf_export.formats.onnx import OPSET, OnnxFormat
-from edgeclf_export.step_graph import StepGraph, contract_of
+from edgeclf_export.formats.base import OPSET, ExportJob, ExportOptions
+from edgeclf_export.formats.onnx import OnnxFormat
+from edgeclf_export.step_graph import contract_of
 from edgeclf_runtime.contract import METADATA_KEY, Contract
+from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.precision import Precision
+from edgeclf_runtime.session import Classifier
 
 # What is needed to compute the models, and nothing that only moves data about (Shape, Gather, Cast, Transpose).
 ALLOWED = {
@@ -26,8 +31,9 @@ def written(case_name: str, checkpoints: dict[str, Path], tmp_path_factory: pyte
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    inside = OnnxFormat().write(StepGraph(classifier, contract), contract, path)
-    return path, inside, classifier
+    contract = OnnxFormat().contract(contract, ExportOptions())
+    OnnxFormat().write(ExportJob(classifier, contract), path)
+    return path, contract, classifier
 
 
 def test_checker_accepts_it_with_full_shape_inference(written) -> None:
@@ -73,7 +79,7 @@ def test_metadata_is_the_contract(written) -> None:
     contract = Contract.from_metadata(metadata, "model.onnx")
     assert contract == inside
     assert contract.opset == OPSET
-    assert contract.precision == "float32"
+    assert contract.precision == "fp32"
     assert METADATA_KEY in metadata
     assert len(contract.checkpoint_sha256) == 64
 
@@ -97,3 +103,66 @@ def test_one_step_equals_pytorch_at_any_batch_size(written, batch: int) -> None:
     expected = [logits, logits.softmax(1), *(after[tensor.name] for tensor in contract.state)]
     for name, value, right in zip(contract.output_names, found, expected, strict=True):
         np.testing.assert_allclose(value, right.numpy(), atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+def _write(checkpoint: Path, path: Path, options: ExportOptions, precision: Precision = "fp32") -> Contract:
+    loaded = load_checkpoint(checkpoint)
+    classifier = loaded.build_model()
+    contract = OnnxFormat().contract(replace(contract_of(loaded, classifier), precision=precision), options)
+    OnnxFormat().write(ExportJob(classifier, contract), path)
+    return contract
+
+
+def test_nothing_says_where_it_was_made(written) -> None:
+    """Or the same checkpoint would give other bytes on another machine."""
+    content = written[0].read_bytes()
+    assert b"site-packages" not in content
+    assert str(Path(__file__).parents[3]).encode() not in content
+
+
+def test_the_batch_axis_is_the_only_one_with_a_name(written) -> None:
+    graph = onnx.load(written[0]).graph
+    for value in (*graph.input, *graph.output):
+        assert [d.dim_param for d in value.type.tensor_type.shape.dim if d.dim_param] == ["batch"]
+
+
+@pytest.mark.parametrize("model", ["ConvRNNClassifier", "Mobilenetv2Classifier"])
+def test_a_batch_can_be_fixed_and_an_opset_chosen(checkpoints: dict[str, Path], tmp_path: Path, model: str) -> None:
+    path = tmp_path / "model.onnx"
+    contract = _write(checkpoints[model], path, ExportOptions(opset=20, batch=3))
+    found = onnx.load(path)
+    assert [imported.version for imported in found.opset_import if imported.domain == ""] == [20]
+    for value in (*found.graph.input, *found.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        assert dims[0].dim_value == 3
+        assert not any(d.dim_param for d in dims)
+    assert {node.op_type for node in found.graph.node} <= ALLOWED
+    with Classifier.load(path, "cpu", streams=2) as classifier:
+        frames = np.random.default_rng(0).random((2, *contract.frame_shape), np.float32)
+        both = classifier.step(frames).logits
+        classifier.reset()
+        one_by_one = [classifier.step(frames[i : i + 1], streams=[i]).logits[0] for i in range(2)]
+    np.testing.assert_allclose(both, np.stack(one_by_one), atol=1e-5)
+    with pytest.raises(UsageError, match="exported for 3 streams"):
+        Classifier.load(path, "cpu", streams=4)
+
+
+@pytest.mark.parametrize("float32_edges", [False, True])
+@pytest.mark.parametrize("model", ["ConvRNNClassifier", "LeNetClassifier", "SqueezenetClassifier"])
+def test_half_precision_is_half_all_through(
+    checkpoints: dict[str, Path], tmp_path: Path, model: str, float32_edges: bool
+) -> None:
+    path = tmp_path / "model.onnx"
+    contract = _write(checkpoints[model], path, ExportOptions(float32_edges=float32_edges), "fp16")
+    graph = onnx.load(path).graph
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    edges = {"frames", "keep_memory", "logits", "probabilities"}
+    for name, kind in types.items():
+        assert kind == (single if name in edges and float32_edges else half), name
+    assert {tensor.data_type for tensor in graph.initializer} - {onnx.TensorProto.INT64} == {half}
+    casts = [node.op_type for node in graph.node].count("Cast")
+    assert casts == (3 if float32_edges else 0)  # of the frames, of keep_memory and of the logits
+    with Classifier.load(path, "cpu") as classifier:
+        prediction = classifier.step(np.zeros((1, *contract.frame_shape), np.float32))
+    assert prediction.logits.dtype == prediction.probabilities.dtype == np.float32
