@@ -1,0 +1,105 @@
+"""OpenVINO: the step graph for Intel's and Arm's CPUs, and for Intel's GPUs and NPUs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from edgeclf_export.formats.base import Array, ExportFormat, ExportJob, ExportOptions, Step
+from edgeclf_export.formats.onnx_graph import step_model
+from edgeclf_runtime.contract import METADATA_KEY, Contract
+from edgeclf_runtime.precision import Precision
+
+_TELEMETRY = "openvino_telemetry"
+
+ARITHMETIC: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
+"""OpenVINO's `INFERENCE_PRECISION_HINT` of each precision.
+
+It has to be given: by default a CPU with bfloat16 computes a float32 file in bfloat16, of eight bits of mantissa. With
+`f16` a CPU that has no half arithmetic computes in float32, on the same rounded weights and state.
+"""
+
+
+class OpenVinoFormat(ExportFormat):
+    """OpenVINO's intermediate representation: `NAME.xml`, and the weights in `NAME.bin` beside it."""
+
+    name = "openvino"
+    suffix = ".xml"
+    summary = "OpenVINO IR with explicit state: NAME.xml and NAME.bin"
+    precisions = ("fp32", "fp16", "int8")
+    options = ("batch", "float32_edges")
+    packages = ("openvino",)
+    extra = "openvino"
+
+    def contract(self, contract: Contract, options: ExportOptions) -> Contract:
+        """Returns what a file will say; see `ExportFormat.contract`."""
+        versions = {**contract.versions, "openvino": importlib.metadata.version("openvino")}
+        return replace(super().contract(contract, options), versions=versions)
+
+    def write(self, job: ExportJob, path: Path) -> None:
+        """Writes the model and its weights; see `ExportFormat.write`."""
+        openvino = import_openvino()
+        source = step_model(job)
+        model = openvino.convert_model(io.BytesIO(source.SerializeToString(deterministic=True)))
+        _name_layers(model, source.graph)
+        _name_tensors(model, {*job.contract.input_names, *job.contract.output_names})
+        model.set_rt_info(job.contract.to_json(), [METADATA_KEY])
+        # By default it would round the weights of every model to float16.
+        openvino.save_model(model, path, compress_to_fp16=False)
+
+    def load(self, path: Path) -> tuple[Step, Contract]:
+        """Loads a written model into OpenVINO on the CPU; see `ExportFormat.load`."""
+        core = import_openvino().Core()
+        model = core.read_model(path)
+        path_in_file = [METADATA_KEY]
+        found = {METADATA_KEY: model.get_rt_info(path_in_file).astype(str)} if model.has_rt_info(path_in_file) else {}
+        contract = Contract.from_metadata(found, str(path))
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": ARITHMETIC[contract.precision]})
+
+        def step(inputs: Sequence[Array]) -> list[Array]:
+            outputs = compiled(dict(zip(contract.input_names, inputs, strict=True)))
+            return [outputs[name] for name in contract.output_names]
+
+        return step, contract
+
+
+def import_openvino() -> Any:
+    """Imports OpenVINO with its telemetry off, and returns the module.
+
+    As soon as it is imported, and with every model that it converts, OpenVINO sends events to Google Analytics and
+    writes an identity of the user into the home folder, unless a file there says not to. Without the package
+    `openvino_telemetry` it does neither and works the same, so in this process there is no such package. Where the
+    program has imported OpenVINO itself before, what it chose stays.
+    """
+    sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]  # None: importing it is an ImportError
+    return importlib.import_module("openvino")
+
+
+def _name_layers(model: Any, source: onnx.GraphProto) -> None:
+    """Names every layer that OpenVINO added to those of the ONNX graph by its place.
+
+    By default its name counts all layers of the process so far, so that a second export would not have the bytes of
+    the first. The names of tensors, by which inputs and outputs are found, stay.
+    """
+    known = {value.name for value in (*source.node, *source.initializer, *source.input)}
+    known |= {name for node in source.node for name in node.output}
+    for k, operation in enumerate(model.get_ordered_ops()):
+        if operation.get_friendly_name().partition("/")[0] not in known:
+            operation.set_friendly_name(f"{operation.get_type_name()}_at_{k}")
+
+
+def _name_tensors(model: Any, names: set[str]) -> None:
+    """Takes every other name from the inputs and outputs: a tensor also has those of operators that were folded away.
+
+    An output that is an input, unchanged, is one tensor with two names.
+    """
+    for value in (*model.inputs, *model.outputs):
+        value.get_tensor().set_names(value.get_names() & names)
