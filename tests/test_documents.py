@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import torch
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf_export.demo import export_sample, find_samples
 from edgeclf_export.export import ExportRequest, export_checkpoint
+from edgeclf_export.formats import formats_table
+from edgeclf_runtime.precision import PRECISIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,3 +76,42 @@ assert np.argwhere(seen).tolist() == [[0, 5, 7]]
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def formats_in_markdown() -> str:
+    header, rows = formats_table()
+    code = {header.index(name) for name in ("format", "file")}
+    return _markdown(header, [[f"`{cell}`" if i in code else cell for i, cell in enumerate(row)] for row in rows])
+
+
+def tolerances_in_markdown() -> str:
+    header = ("precision", "largest difference", "difference as a share of the output's size", "same class", "tie")
+    rows = [
+        (name, f"{t.max_absolute:g}", f"{t.relative:.1%}", f"{t.top1:.0%} of the frames", f"{t.tie:g}")
+        for name, t in PRECISIONS.items()
+    ]
+    return _markdown(header, rows)
+
+
+@pytest.mark.parametrize("table", [formats_in_markdown, tolerances_in_markdown])
+def test_the_page_on_export_has_the_registrys_tables(table: Callable[[], str]) -> None:
+    assert table() in (ROOT / "docs/export.md").read_text(encoding="utf-8"), table()
+
+
+@pytest.mark.slow
+def test_the_export_pages_programs_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = ExportRequest(find_samples().checkpoint, tmp_path, ("onnx-events", "pt2", "torchscript"), name="best")
+    assert len(list(export_checkpoint(request))) == 3
+    of_events, positional = _programs_of("docs/export.md")
+    monkeypatch.chdir(tmp_path)
+    exec(of_events, {})
+    assert capsys.readouterr().out.count("[[") == 2
+    exec(positional, {})
+    assert capsys.readouterr().out.count("[[") == 5
