@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: scripting reads the types of a class's attributes, and there takes no text.
 
 import copy
-import warnings
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from edgeclf.models import Classifier
 from edgeclf.models.feed_forward import FeedForwardClassifier
 from edgeclf_export.step_graph import fold_batch_norm
+from edgeclf_export.torchscript_file import torchscript_wanted
 from edgeclf_runtime.contract import Contract
 
 
@@ -120,8 +120,7 @@ def scripted(classifier: Classifier, contract: Contract) -> torch.jit.ScriptModu
     """
     frames = torch.zeros(2, *contract.frame_shape)
     state = [torch.zeros(2, *tensor.shape) for tensor in contract.state]
-    with warnings.catch_warnings(), torch.no_grad():
-        ignore_deprecation()
+    with torchscript_wanted(), torch.no_grad():
         step = torch.jit.trace(  # type: ignore[no-untyped-call]
             _Step(classifier, contract), ([frames, *state],), check_trace=False, strict=False
         )
@@ -129,8 +128,3 @@ def scripted(classifier: Classifier, contract: Contract) -> torch.jit.ScriptModu
         whole = ImplicitMemory(step, channels, isinstance(classifier, FeedForwardClassifier))
         script: torch.jit.ScriptModule = torch.jit.script(whole.eval())
     return script
-
-
-def ignore_deprecation() -> None:
-    """Keeps PyTorch's notices that TorchScript is deprecated from the user, who asked for it; in `catch_warnings`."""
-    warnings.filterwarnings("ignore", message=r".*torch\.jit\.\w+` is (deprecated|not supported).*")

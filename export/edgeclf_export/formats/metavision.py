@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,9 @@ import numpy as np
 import torch
 
 from edgeclf_export.formats.base import Array, ExportFormat, ExportJob, Step
-from edgeclf_export.implicit_memory import ignore_deprecation, scripted
-from edgeclf_runtime.contract import METADATA_KEY, Contract
+from edgeclf_export.implicit_memory import scripted
+from edgeclf_export.torchscript_file import load_script, save_script
+from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.precision import Precision
 from edgeclf_runtime.preprocessing.quantized import DiffQuantized, HistoQuantized
 
@@ -47,11 +45,7 @@ class MetavisionFormat(ExportFormat):
 
     def write(self, job: ExportJob, path: Path) -> None:
         """Writes the model and its document; see `ExportFormat.write`."""
-        script = scripted(job.classifier, job.contract)
-        with warnings.catch_warnings():
-            ignore_deprecation()
-            torch.jit.save(script, str(path), _extra_files={METADATA_KEY: job.contract.to_json()})
-        path.write_bytes(without_traces(path.read_bytes()))
+        save_script(scripted(job.classifier, job.contract), job.contract, path)
         text = json.dumps(info_document(job.contract, job.label_delta_t, job.use_label_freq), indent=4, sort_keys=True)
         path.with_name(INFO_NAME).write_text(text, encoding="utf-8")
 
@@ -61,15 +55,7 @@ class MetavisionFormat(ExportFormat):
         The step runs the model as its users do, on the memory that it keeps. So it takes every state but zero for the
         one that the call before gave: state can be fed back or cleared, not chosen.
         """
-        extra = {METADATA_KEY: ""}
-        with warnings.catch_warnings():
-            ignore_deprecation()
-            module = torch.jit.load(  # type: ignore[no-untyped-call]
-                str(path), map_location="cpu", _extra_files=extra
-            )
-        text = extra[METADATA_KEY]
-        metadata = {METADATA_KEY: text.decode() if isinstance(text, bytes) else text}
-        contract = Contract.from_metadata(metadata, str(path))
+        module, contract = load_script(path)
 
         def step(inputs: Sequence[Array]) -> list[Array]:
             with torch.inference_mode():
@@ -110,19 +96,6 @@ def info_document(contract: Contract, label_delta_t: int | None = None, use_labe
         "label_map": list(contract.labels),
         "num_classes": len(contract.labels),
     }
-
-
-def without_traces(archive: bytes) -> bytes:
-    """Returns a TorchScript file without the record of where in the sources, under which folders, each line came from.
-
-    It differs from one machine to the next, as does the identifier that PyTorch derives from it; nobody needs either.
-    """
-    content = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as new:
-        for name in old.namelist():
-            if not name.endswith((".debug_pkl", "/.data/serialization_id")):
-                new.writestr(zipfile.ZipInfo(name), old.read(name))
-    return content.getvalue()
 
 
 def _is_zero(state: Sequence[Array]) -> Array:
