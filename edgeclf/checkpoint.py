@@ -147,18 +147,18 @@ def _load_pickle(path: Path, trusted: bool) -> Any:
     try:
         with admitted_objects():
             return torch.load(path, map_location="cpu", weights_only=not trusted)
-    except ImportError as error:  # of a trusted one
+    except (ImportError, AttributeError) as error:  # of a trusted one
         raise InputFileError(
-            f"{path}: this checkpoint needs a Python package that is not installed here ({error}); install it, or save "
-            "the checkpoint again with plain hyper-parameters."
+            f"{path}: this checkpoint needs Python code that is not to be had here ({error}); install it, or save the "
+            "checkpoint again with plain hyper-parameters."
         ) from error
     except pickle.UnpicklingError as error:
         if refused := re.search(r"GLOBAL (\S+)|Unsupported class (\S+)", str(error)):
             raise InputFileError(
                 f"{path}: this checkpoint holds Python objects besides weights and numbers "
                 f"({refused[1] or refused[2]}), which edgeclf does not load because a pickle can run any code; save "
-                "it again with plain hyper-parameters, or, where you trust whoever made it, export it with "
-                "--trust-checkpoint."
+                "it again with plain hyper-parameters, or, where you trust whoever made it, run "
+                "`edgeclf export` with --trust-checkpoint."
             ) from error
         raise InputFileError(f"{path}: this is not a PyTorch checkpoint, or it is damaged.") from error
     except Exception as error:  # a damaged pickle may ask for anything, and so raise nearly anything

@@ -192,7 +192,7 @@ def test_a_trusted_checkpoint_of_a_package_that_is_missing_is_a_sentence(tmp_pat
         torch.save({"hyper_parameters": {"a": module.Thing()}, "state_dict": {}}, path)
     finally:
         del sys.modules["not_installed"]
-    with pytest.raises(InputFileError, match="needs a Python package that is not installed here"):
+    with pytest.raises(InputFileError, match="needs Python code that is not to be had here"):
         load_checkpoint(path, trusted=True)
 
 
