@@ -57,7 +57,13 @@ def test_device_streams_without_torch(device: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in streamed.stdout.splitlines()]
     assert [line["frame"] for line in lines] == list(range(len(lines)))
     assert {"rock", "paper", "scissors"} <= {line["label"] for line in lines}
-    assert _run(device / "edgeclf", "inspect", model, cwd=tmp_path).returncode == 0
+    tested = _run(device / "edgeclf", "run-stream", model, "--self-test", cwd=tmp_path)
+    assert tested.returncode == 0, tested.stderr
+    inspected = _run(device / "edgeclf", "inspect", model, "--check", "--graph", "--json", "-", cwd=tmp_path)
+    assert inspected.returncode == 0, inspected.stderr
+    document = json.loads(inspected.stdout)
+    assert document["check"]["passed"]
+    assert document["graph"]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from edgeclf_export.step_graph import contract_of
 from edgeclf_export.validation import golden_vectors, validate
 from edgeclf_runtime.comparison import Comparison
 from edgeclf_runtime.contract import Contract
-from edgeclf_runtime.errors import CheckFailedError, InputFileError, UsageError
+from edgeclf_runtime.errors import CheckFailedError, EdgeclfError, InputFileError, UsageError
 from edgeclf_runtime.files import written_together
 from edgeclf_runtime.golden import golden_bytes, golden_path
 from edgeclf_runtime.precision import Precision
@@ -52,6 +53,11 @@ class ExportRequest:
     trusted: bool = False
 
     @property
+    def name_of_files(self) -> str:
+        """`NAME`."""
+        return self.name or self.checkpoint.stem
+
+    @property
     def files(self) -> list[tuple[ExportFormat, Precision]]:
         """The files to write, each once: format and precision."""
         return [(FORMATS[name], p) for name in dict.fromkeys(self.formats) for p in dict.fromkeys(self.precisions)]
@@ -62,6 +68,10 @@ class ExportRequest:
             raise UsageError(f"There is no format {unknown[0]!r}; there are {', '.join(FORMATS)}.")
         if self.name is not None and (Path(self.name).name != self.name or self.name in ("", ".", "..")):
             raise UsageError(f"{self.name!r} is no file's name; --name takes one without folders, and OUT says where.")
+        if not self.name_of_files.isprintable():
+            raise UsageError(f"{self.name_of_files!r} is no file's name that can be printed; give another --name.")
+        if self.options.float32_edges and "fp16" not in self.precisions:
+            raise UsageError("--float32-edges is about fp16: give --precision fp16 too, or leave it out.")
         for format_, precision in self.files:
             format_.check(precision, self.options)
             if precision != "fp32" and self.data is None:
@@ -72,13 +82,17 @@ class ExportRequest:
 
     def command(self, format_: ExportFormat, precision: Precision) -> str:
         """Returns the command that makes one of the files, without folders, so that it is the same everywhere."""
-        words = ["edgeclf export", self.checkpoint.name, "OUT", "--format", format_.name, "--precision", precision]
+        words = ["edgeclf", "export", self.checkpoint.name, "OUT", "--format", format_.name, "--precision", precision]
+        words += ["--name", self.name_of_files]
         for option in self.options.given:
             value = getattr(self.options, option)
             words += [f"--{option.replace('_', '-')}", *([] if value is True else map(str, _listed(value)))]
-        if self.data is not None and precision != "fp32":
-            words += ["--dataset", self.data.path.resolve().name, "--calibration-split", self.data.calibration_split]
-        return " ".join(words)
+        if self.data is not None:
+            words += ["--dataset", self.data.path.resolve().name, "--split", self.data.split]
+            words += ["--calibration-split", self.data.calibration_split] if precision == "int8" else []
+        if self.trusted:
+            words.append("--trust-checkpoint")
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -128,8 +142,9 @@ def export_checkpoint(request: ExportRequest) -> Iterator[ExportedFile]:
             "export another checkpoint."
         )
     exporter = _Exporter(request, checkpoint)
-    for format_, precision in request.files:
-        yield exporter.export(format_, precision)
+    contracts = [exporter.contract(format_, precision) for format_, precision in request.files]
+    for (format_, _), contract in zip(request.files, contracts, strict=True):
+        yield exporter.export(format_, contract)
 
 
 class _Exporter:
@@ -143,30 +158,28 @@ class _Exporter:
         self._ground = None if request.data is None else ProvingGround(checkpoint, request.data)
         self._frames: list[Array] = [] if self._ground is None else self._ground.validation(self._contract)
 
-    def export(self, format_: ExportFormat, precision: Precision) -> ExportedFile:
+    def contract(self, format_: ExportFormat, precision: Precision) -> Contract:
+        """Returns what a file will say, its golden vectors' digest left out; raises where it cannot be made."""
+        contract = format_.contract(replace(self._contract, precision=precision), self._request.options)
+        return replace(contract, command=self._request.command(format_, precision))
+
+    def export(self, format_: ExportFormat, contract: Contract) -> ExportedFile:
         """Writes one file, loads it as it was written, proves it, and only then puts it in its place."""
-        request, classifier = self._request, self._classifier
-        contract = format_.contract(replace(self._contract, precision=precision), request.options)
-        golden = golden_bytes(golden_vectors(contract, classifier, self._frames))
-        contract = replace(
-            contract,
-            golden_sha256=hashlib.sha256(golden).hexdigest(),
-            command=request.command(format_, precision),
-        )
-        name = request.name or request.checkpoint.stem
+        golden = golden_bytes(golden_vectors(contract, self._classifier, self._frames))
+        contract = replace(contract, golden_sha256=hashlib.sha256(golden).hexdigest())
+        precision, name = contract.precision, self._request.name_of_files
         place = format_.path(name, precision)
-        target = request.out / place
-        with written_together(request.out, name) as folder:
+        target = self._request.out / place
+        with written_together(self._request.out, name, last=place) as folder:
             written = folder / place
             written.parent.mkdir(parents=True, exist_ok=True)
             begin = time.perf_counter()
-            format_.write(self._job(contract), written)
+            step, inside = self._written(format_, contract, written, target)
             golden_path(written).write_bytes(golden)
             middle = time.perf_counter()
-            step, inside = format_.load(written)
             if inside != contract:
                 raise CheckFailedError(f"{target}: the contract did not come through into the file; it was not kept.")
-            validation = validate(step, inside, classifier, self._frames)
+            validation = validate(step, inside, self._classifier, self._frames)
             if not validation:
                 raise CheckFailedError(
                     f"{target}: the {format_.name} file does not compute what PyTorch does: "
@@ -176,10 +189,23 @@ class _Exporter:
             _log.info("%s: written in %.1f s, proved in %.1f s", target, middle - begin, time.perf_counter() - middle)
         return ExportedFile(target, format_.name, inside, validation, accuracy)
 
-    def _job(self, contract: Contract) -> ExportJob:
+    def _written(self, format_: ExportFormat, contract: Contract, path: Path, target: Path) -> tuple[Step, Contract]:
+        """Writes a file and loads it again."""
         hyper = self._hyperparameters
         calibration = self._ground.calibration(contract) if self._ground and contract.precision == "int8" else []
-        return ExportJob(self._classifier, contract, calibration, hyper.label_delta_t, hyper.use_label_freq)
+        try:
+            format_.write(
+                ExportJob(self._classifier, contract, calibration, hyper.label_delta_t, hyper.use_label_freq), path
+            )
+            return format_.load(path)
+        except EdgeclfError:
+            raise
+        except Exception as error:  # exporters and runtimes raise anything, their own classes and others
+            first = str(error).strip().splitlines() or [""]
+            raise EdgeclfError(
+                f"{target}: it cannot be written as {format_.name} ({type(error).__name__}: {first[0]}); install the "
+                "versions of torch, onnx, onnxscript and onnxruntime that constraints.txt names."
+            ) from error
 
     def _accuracy(self, step: Step, contract: Contract, target: Path) -> AccuracyCheck | None:
         if self._ground is None or contract.precision == "fp32":

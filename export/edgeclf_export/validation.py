@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from edgeclf.models import Classifier, mask_state
+from edgeclf_export.invariants import broken_invariants
 from edgeclf_export.recordings import ChainedStep
 from edgeclf_runtime.comparison import Comparer, Comparison
 from edgeclf_runtime.contract import EVENTS, KEEP_MEMORY, LOGITS, PROBABILITIES, Contract
@@ -24,6 +25,7 @@ STEPS = 60
 
 BATCHES = (1, 3)
 _RESET_EVERY = 17
+_INVARIANT_STEPS = 4
 
 _GOLDEN_STEPS = 12
 _GOLDEN_RESET_EVERY = 7
@@ -31,6 +33,12 @@ _GOLDEN_STREAMS = 2
 
 _ACTIVE = (0.05, 0.01, 0.15)
 """Share of a frame's values that are not zero, in frames that no camera made; one stream differs from the next."""
+
+
+_EMPTY = 0.1
+"""Share of slices of events that have none."""
+
+_PADDING = 5
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,8 @@ def validate(step: Step, contract: Contract, classifier: Classifier, recordings:
             right = reference(stimulus)
             for name, value, expected in zip(contract.output_names, found, right, strict=True):
                 comparer.add(name, value, expected)
-    return comparer.result(STEPS)
+    few = [s.first for s in stimuli(contract, contract.batch or max(BATCHES), _INVARIANT_STEPS, STEPS, recordings)]
+    return comparer.result(STEPS, broken_invariants(step, contract, few))
 
 
 def golden_vectors(contract: Contract, classifier: Classifier, recordings: Sequence[Array] = ()) -> GoldenVectors:
@@ -87,6 +96,9 @@ def golden_vectors(contract: Contract, classifier: Classifier, recordings: Seque
     if KEEP_MEMORY in contract.input_names:
         vectors[KEEP_MEMORY] = np.stack([stimulus.keep for stimulus in given])
     vectors |= {name: np.stack([outputs[i] for outputs in found]) for i, name in enumerate((LOGITS, PROBABILITIES))}
+    # For clients in other languages, which do not have the table.
+    tolerance = PRECISIONS[contract.precision]
+    vectors |= {f"tolerance.{name}": np.array(getattr(tolerance, name)) for name in ("max_absolute", "relative")}
     return vectors | dict(zip(contract.output_names[2:], found[-1][2:], strict=True))
 
 
@@ -140,10 +152,15 @@ def _frame(recordings: Sequence[Array], stream: int, k: int) -> Array:
 
 
 def _events(contract: Contract, rng: np.random.Generator, keep: Array) -> Stimulus:
-    """Returns random events of one slice, a fifth of them on few pixels, so that these saturate, and their frame."""
+    """Returns random events of one slice and their frame.
+
+    A fifth of them lie on few pixels, so that these saturate; rows that are no events come after them, up to a length
+    that is always the same; and some slices have no events at all.
+    """
     assert contract.sensor_size is not None
     width, height = contract.sensor_size
-    size = max(64, int(_ACTIVE[0] * width * height))
+    most = max(64, int(_ACTIVE[0] * width * height))
+    size = most if rng.random() > _EMPTY else 0
     x, y = rng.integers(0, width, size), rng.integers(0, height, size)
     hot = rng.random(size) < 0.2
     x[hot], y[hot] = width // 2 + x[hot] % 2, height // 2
@@ -153,4 +170,6 @@ def _events(contract: Contract, rng: np.random.Generator, keep: Array) -> Stimul
     )
     events = Events(x=x.astype(np.uint16), y=y.astype(np.uint16), p=polarity.astype(np.uint8), t=t)
     frame = area_resize(preprocess(events, 0), *contract.frame_shape[1:])
-    return Stimulus(np.stack([x, y, polarity, t], axis=1).astype(np.int64), frame[None], keep)
+    rows = np.full((most + _PADDING, 4), -1, np.int64)
+    rows[:size] = np.stack([x, y, polarity, t], axis=1)
+    return Stimulus(rows, frame[None], keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +38,14 @@ class Comparison:
         tolerance: What is let through.
         outputs: The difference of each output, by name.
         top1_agreement: Share of frames for which both name the same class; see `Tolerance`.
+        broken: What else is wrong, whatever the tolerance, a clause each.
     """
 
     steps: int
     tolerance: Tolerance
     outputs: dict[str, OutputDifference]
     top1_agreement: float
+    broken: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.outputs) and not self.problems
@@ -65,7 +68,7 @@ class Comparison:
                 f"the same class is named for {self.top1_agreement:.2%} of the frames, where "
                 f"{self.tolerance.top1:.2%} is asked for"
             )
-        return found
+        return found + list(self.broken)
 
     @property
     def worst(self) -> tuple[str, OutputDifference]:
@@ -83,6 +86,7 @@ class Comparison:
             "top1_agreement": self.top1_agreement,
             "tolerance": vars(self.tolerance),
             "outputs": {name: vars(difference) for name, difference in self.outputs.items()},
+            "problems": self.problems,
         }
 
 
@@ -113,11 +117,11 @@ class Comparer:
             named = np.take_along_axis(right, found.argmax(axis=1)[:, None], axis=1)[:, 0]
             self._agreeing += (named >= right.max(axis=1) - self._tolerance.tie).tolist()
 
-    def result(self, steps: int) -> Comparison:
-        """Returns what was found over `steps` chained steps."""
+    def result(self, steps: int, broken: Sequence[str] = ()) -> Comparison:
+        """Returns what was found over `steps` chained steps, and what else was wrong."""
         outputs = {}
         for name, (total, count, squares, size) in self._sums.items():
             relative = math.sqrt(squares / size) if size else (0.0 if squares == 0 else math.inf)
             outputs[name] = OutputDifference(self._max[name], float(total / max(count, 1)), relative)
         agreement = float(np.mean(self._agreeing)) if self._agreeing else 1.0
-        return Comparison(steps, self._tolerance, outputs, agreement)
+        return Comparison(steps, self._tolerance, outputs, agreement, tuple(broken))

@@ -50,7 +50,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def written_together(folder: str | Path, name: str) -> Iterator[Path]:
+def written_together(folder: str | Path, name: str, last: str | Path = "") -> Iterator[Path]:
     """Gives a temporary folder whose files take their places in `folder` when the block ends without an error.
 
     On an error the temporary folder is removed and everything is as it was. What a process that was ended from outside
@@ -59,6 +59,7 @@ def written_together(folder: str | Path, name: str) -> Iterator[Path]:
     Args:
         folder: Where the files belong; made where it is missing.
         name: What is being written, part of the temporary folder's name.
+        last: The file, within the folder, that takes its place after the others, as it names them.
 
     Raises:
         UsageError: Where nothing can be written there.
@@ -76,17 +77,25 @@ def written_together(folder: str | Path, name: str) -> Iterator[Path]:
         raise UsageError(f"{folder}: nothing can be written there ({error.strerror}); choose another place.") from error
     try:
         yield temporary
-        for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
-            target = folder / file.relative_to(temporary)
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
-            except OSError as error:
-                raise UsageError(
-                    f"{target}: it cannot be written there ({error.strerror}); choose another place."
-                ) from error
+        files = [path.relative_to(temporary) for path in sorted(temporary.rglob("*")) if path.is_file()]
+        for file in files:
+            _make_room(folder / file)
+        for file in sorted(files, key=lambda file: file == Path(last)):
+            (temporary / file).replace(folder / file)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_room(target: Path) -> None:
+    """Makes the folder of a file that is going to be moved to its place; raises where it cannot be moved there."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{target}: it cannot be written there ({error.strerror}); choose another place.") from error
+    if target.is_dir():
+        raise UsageError(f"{target}: it cannot be written there, as this is a folder; choose another place.")
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError(f"{target}: it cannot be written there (no right to write); choose another place.")
 
 
 def remove_leftovers(targets: Iterable[Path]) -> list[Path]:

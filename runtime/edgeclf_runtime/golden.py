@@ -3,7 +3,7 @@
 They stand beside the model as `NAME.golden.npz`, an archive of arrays under the names of the graph's inputs and
 outputs: every input but the state, and `logits` and `probabilities`, with a leading axis of steps; and the state after
 the last step under its `next_state.*`. The state is zero before the first step. What is right was computed by PyTorch
-in float64.
+in float64. `tolerance.max_absolute` and `tolerance.relative` say what is let through; see `precision`.
 """
 
 from __future__ import annotations
@@ -93,18 +93,6 @@ def replay(step: Step, contract: Contract, vectors: GoldenVectors) -> Comparison
     for tensor, value in zip(contract.state, state, strict=True):
         comparer.add(tensor.output_name, value, vectors[tensor.output_name])
     return comparer.result(last + 1)
-
-
-def check_golden(step: Step, contract: Contract, model: str | Path) -> Comparison:
-    """Replays the golden vectors beside a model.
-
-    Raises:
-        InputFileError: See `read_golden`.
-        CheckFailedError: Where the model does not give what it should on this machine.
-    """
-    comparison = replay(step, contract, read_golden(model, contract))
-    require_passed(comparison, model)
-    return comparison
 
 
 def require_passed(comparison: Comparison, model: str | Path) -> None:

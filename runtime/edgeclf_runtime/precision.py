@@ -29,6 +29,6 @@ class Tolerance:
 
 PRECISIONS: Mapping[Precision, Tolerance] = {
     "fp32": Tolerance(max_absolute=1e-4, relative=1e-3, top1=1.0, tie=1e-4),
-    "fp16": Tolerance(max_absolute=0.25, relative=0.03, top1=0.98, tie=0.01),
-    "int8": Tolerance(max_absolute=4.0, relative=0.3, top1=0.9, tie=0.05),
+    "fp16": Tolerance(max_absolute=0.25, relative=0.01, top1=0.98, tie=0.01),
+    "int8": Tolerance(max_absolute=10.0, relative=0.3, top1=0.9, tie=0.05),
 }

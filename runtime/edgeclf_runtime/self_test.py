@@ -30,8 +30,8 @@ def self_test(step: Step, contract: Contract, model: str | Path, show: Callable[
     return comparison
 
 
-def difference_table(comparison: Comparison) -> str:
-    """Returns a comparison as text: a row an output with its differences, and what is let through."""
+def difference_table(comparison: Comparison, what: str = "golden vectors") -> str:
+    """Returns a comparison, of which `what` is the name, as text: an output's differences a row, and the verdict."""
     allowed = comparison.tolerance
     rows: list[tuple[str, ...]] = [
         (name, f"{d.max_absolute:.2g}", f"{d.mean_absolute:.2g}", f"{d.relative:.2g}")
@@ -41,6 +41,6 @@ def difference_table(comparison: Comparison) -> str:
     verdict = "passed" if comparison else "not passed"
     return (
         f"{table(('output', 'max abs', 'mean abs', 'relative'), rows)}\n"
-        f"golden vectors: {verdict}, {comparison.steps} steps, the same class named for "
+        f"{what}: {verdict}, {comparison.steps} steps, the same class named for "
         f"{comparison.top1_agreement:.2%} of the frames"
     )

@@ -14,9 +14,11 @@ import torch
 from edgeclf_export.accuracy import DataSet
 from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.formats import FORMATS, ExportJob, ExportOptions
+from edgeclf_export.formats.base import NEWEST_OPSET
 from edgeclf_runtime.contract import METADATA_KEY
-from edgeclf_runtime.errors import CheckFailedError, InputFileError, UsageError
-from edgeclf_runtime.golden import check_golden, golden_path
+from edgeclf_runtime.errors import CheckFailedError, EdgeclfError, InputFileError, UsageError
+from edgeclf_runtime.golden import golden_path, read_golden, replay
+from edgeclf_runtime.precision import Precision
 from edgeclf_runtime.session import Classifier
 
 
@@ -32,7 +34,7 @@ def test_writes_the_files_and_the_runtime_loads_the_onnx(
     with Classifier.load(files[0].path, "cpu") as classifier:
         assert classifier.contract == files[0].contract
         assert bool(classifier.contract.state) == ("WithoutMemory" not in case_name)
-        assert check_golden(classifier.run, classifier.contract, files[0].path)
+        assert replay(classifier.run, classifier.contract, read_golden(files[0].path, classifier.contract))
 
 
 def test_the_metadata_names_checkpoint_versions_command_and_golden_vectors(
@@ -47,7 +49,8 @@ def test_the_metadata_names_checkpoint_versions_command_and_golden_vectors(
     assert document["golden_sha256"] == hashlib.sha256(golden_path(file.path).read_bytes()).hexdigest()
     assert document["versions"]["onnx"] == onnx.__version__
     assert document["command"] == (
-        "edgeclf export LeNetClassifier.ckpt OUT --format onnx --precision fp32 --opset 19 --batch 2"
+        "edgeclf export LeNetClassifier.ckpt OUT --format onnx --precision fp32 --name LeNetClassifier --opset 19 "
+        "--batch 2"
     )
     assert (document["opset"], document["batch"]) == (19, 2)
 
@@ -118,7 +121,7 @@ def test_what_was_exported_before_a_failure_stays(
     monkeypatch.setattr("edgeclf_export.formats.torchscript.StepGraph", _raises)
     made = export_checkpoint(ExportRequest(checkpoints["LeNetClassifier"], tmp_path, ("onnx", "torchscript")))
     first = next(made)
-    with pytest.raises(RuntimeError, match="on purpose"):
+    with pytest.raises(EdgeclfError, match=r"cannot be written as torchscript \(RuntimeError: on purpose\)"):
         next(made)
     assert set(tmp_path.iterdir()) == {first.path, golden_path(first.path)}
 
@@ -139,7 +142,7 @@ def test_half_precision_is_decided_by_the_kpis(checkpoints: dict[str, Path], dat
     assert document["accuracy"]["passed"]
     assert document["validation"]["outputs"].keys() == set(file.contract.output_names)
     with Classifier.load(file.path, "cpu") as classifier:
-        assert check_golden(classifier.run, classifier.contract, file.path)
+        assert replay(classifier.run, classifier.contract, read_golden(file.path, classifier.contract))
 
 
 def test_an_accuracy_that_falls_too_far_leaves_no_file(
@@ -168,7 +171,7 @@ def test_what_the_exporter_cannot_do_is_a_sentence(
         raise torch.onnx.errors.OnnxExporterError("no such operator\nand a long report")
 
     monkeypatch.setattr("torch.onnx.export", fails)
-    with pytest.raises(Exception, match=r"exporter failed on LeNetClassifier \(no such operator\)"):
+    with pytest.raises(Exception, match=r"cannot be written as onnx \(OnnxExporterError: no such operator\)"):
         list(export_checkpoint(ExportRequest(checkpoints["LeNetClassifier"], tmp_path)))
 
 
@@ -178,6 +181,10 @@ def test_what_the_exporter_cannot_do_is_a_sentence(
         ({"formats": ("tflite",)}, "no format 'tflite'"),
         ({"name": "../elsewhere"}, "is no file's name"),
         ({"name": ".."}, "is no file's name"),
+        ({"name": "a\nb"}, "can be printed"),
+        ({"options": ExportOptions(opset=17)}, "only 18 to 25"),
+        ({"options": ExportOptions(opset=26)}, "only 18 to 25"),
+        ({"options": ExportOptions(float32_edges=True)}, "give --precision fp16 too"),
         ({"precisions": ("int8",)}, "give --dataset"),
         ({"formats": ("torchscript",), "precisions": ("fp16",)}, "torchscript has no precision fp16"),
         ({"formats": ("torchscript",), "options": ExportOptions(batch=2)}, "torchscript takes no --batch"),
@@ -191,6 +198,46 @@ def test_what_cannot_work_is_said_before_anything_is_done(
     with pytest.raises(UsageError, match=message):
         list(export_checkpoint(request))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_later_format_cannot_do_is_said_before_the_first_is_written(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    content = torch.load(checkpoints["LeNetClassifier"], weights_only=True)
+    content["hyper_parameters"] |= {"preprocess": "timesurface", "preprocess_kwargs": {}}
+    torch.save(content, tmp_path / "surface.ckpt")
+    request = ExportRequest(tmp_path / "surface.ckpt", tmp_path / "out", ("onnx", "onnx-events"))
+    with pytest.raises(UsageError, match="timesurface"):
+        list(export_checkpoint(request))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_is_the_one_that_makes_the_file(checkpoints: dict[str, Path], dataset: Path) -> None:
+    request = ExportRequest(
+        checkpoints["LeNetClassifier"].with_name("my best.ckpt"),
+        Path("out"),
+        precisions=("int8",),
+        data=DataSet(dataset, "val", "test"),
+        trusted=True,
+    )
+    assert request.command(FORMATS["onnx"], "int8") == (
+        "edgeclf export 'my best.ckpt' OUT --format onnx --precision int8 --name 'my best' "
+        f"--dataset '{dataset.name}' --split val --calibration-split test --trust-checkpoint"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_newest_opset_runs(
+    checkpoints: dict[str, Path], dataset: Path, tmp_path: Path, precision: Precision
+) -> None:
+    data = DataSet(dataset, calibration_split="test", max_accuracy_drop=1.0)
+    options = ExportOptions(opset=NEWEST_OPSET)
+    request = ExportRequest(
+        checkpoints["LeNetClassifier"], tmp_path, precisions=(precision,), options=options, data=data
+    )
+    (file,) = export_checkpoint(request)
+    assert file.contract.opset == NEWEST_OPSET
 
 
 def test_missing_checkpoint(tmp_path: Path) -> None:

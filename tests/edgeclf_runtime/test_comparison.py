@@ -127,5 +127,6 @@ def test_json():
         "top1_agreement": 1.0,
         "tolerance": {"max_absolute": 0.1, "relative": 0.05, "top1": 1.0, "tie": 0.01},
         "outputs": {"logits": {"max_absolute": 0.0, "mean_absolute": 0.0, "relative": 0.0}},
+        "problems": [],
     }
     assert Comparison(1, STRICT, {}, 1.0).to_dict()["passed"] is False

@@ -177,12 +177,31 @@ def test_where_files_cannot_stand_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="nothing can be written there"), written_together(tmp_path / "file", "x"):
         pass
-    (tmp_path / "a.txt").mkdir()
+    (tmp_path / "b.txt").mkdir()
+    (tmp_path / "a.txt").write_text("old")
 
     def write():
         with written_together(tmp_path, "x") as folder:
-            (folder / "a.txt").write_text("new")
+            for name in ("a.txt", "b.txt"):
+                (folder / name).write_text("new")
 
-    with pytest.raises(UsageError, match=r"a\.txt: it cannot be written there"):
+    with pytest.raises(UsageError, match=r"b\.txt: it cannot be written there"):
         write()
-    assert {p.name for p in tmp_path.iterdir()} == {"file", "a.txt"}
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "a.txt", "b.txt"}
+    assert (tmp_path / "a.txt").read_text() == "old", "nothing is moved unless all can be"
+
+
+def test_the_file_that_names_the_others_comes_last(tmp_path, monkeypatch):
+    order = []
+    replace = Path.replace
+
+    def watched(self, target):
+        order.append(self.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    with written_together(tmp_path, "x", last="deep/b.onnx") as folder:
+        (folder / "deep").mkdir()
+        for name in ("a.npz", "deep/b.onnx", "deep/c.bin"):
+            (folder / name).write_text("new")
+    assert order == ["a.npz", "c.bin", "b.onnx"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +13,9 @@ from edgeclf_export.accuracy import DataSet
 from edgeclf_export.export import ExportedFile, ExportRequest, export_checkpoint
 from edgeclf_export.formats import FORMATS, ExportOptions, formats_table
 from edgeclf_runtime.console import json_option, progress, table, verbosity_options, write_json
+from edgeclf_runtime.errors import EdgeclfError
 from edgeclf_runtime.precision import PRECISIONS, Precision
+from edgeclf_runtime.self_test import difference_table
 
 
 def _list_formats(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -21,6 +24,7 @@ def _list_formats(context: click.Context, _parameter: click.Parameter, value: bo
         context.exit()
 
 
+_SUMMARIES = "; ".join(f"{known.name}: {known.summary}" for known in FORMATS.values())
 _SPLITS = click.Choice(get_args(Split))
 
 
@@ -28,7 +32,7 @@ _SPLITS = click.Choice(get_args(Split))
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--format", "formats", type=click.Choice(list(FORMATS)), multiple=True, default=("onnx",),
-              show_default=True, help="May be repeated.")  # fmt: skip
+              show_default=True, help=f"May be repeated. {_SUMMARIES}.")  # fmt: skip
 @click.option("--precision", "precisions", type=click.Choice(list(PRECISIONS)), multiple=True, default=("fp32",),
               show_default=True, help="May be repeated; all but fp32 need --dataset.")  # fmt: skip
 @click.option("--name", help="Name of the files; the checkpoint's unless given.")
@@ -70,7 +74,7 @@ def export(
 ) -> None:
     """Export CHECKPOINT to OUT/NAME.onnx and other formats; each file is run beside PyTorch before it is kept.
 
-    Beside each model stand its golden vectors, which `edgeclf inspect --check` replays on a device.
+    Beside each model stand its golden vectors; `edgeclf inspect --check` replays those of an .onnx on a device.
 
     Example: edgeclf export runs/nmnist/best.ckpt exported --precision fp32 --precision int8 --dataset nmnist
     """
@@ -85,29 +89,34 @@ def export(
         trust_checkpoint,
     )
     request.check()
-    with progress(export_checkpoint(request), "files", length=len(request.files)) as made:
-        files = list(made)
+    made: list[ExportedFile] = []
+    failure: EdgeclfError | None = None
+    with progress(_until_failure(request), "files", length=len(request.files)) as files:
+        for file in files:
+            if isinstance(file, EdgeclfError):
+                failure = file  # what was made until then is shown first
+            else:
+                made.append(file)
     if json_path is not None:
-        write_json(json_path, {"files": [file.to_dict() for file in files]})
-    if json_path != "-":
-        click.echo(table(_HEADER, map(_row, files)))
+        write_json(json_path, {"files": [file.to_dict() for file in made]})
+    if json_path != "-" and made:
+        click.echo("\n\n".join(map(_described, made)))
+    if failure is not None:
+        raise failure
 
 
-_HEADER = ("file", "steps", "largest difference", "mean", "relative", "same class", "accuracy")
+def _until_failure(request: ExportRequest) -> Iterator[ExportedFile | EdgeclfError]:
+    """Yields the files that are made, and at last what kept the next from being made, where something did."""
+    try:
+        yield from export_checkpoint(request)
+    except EdgeclfError as error:
+        yield error
 
 
-def _row(file: ExportedFile) -> tuple[object, ...]:
-    found = file.validation
-    name, worst = found.worst
-    accuracy = ""
+def _described(file: ExportedFile) -> str:
+    """Returns what was found of a file: differences an output, and KPIs where these decided."""
+    lines = [str(file.path), difference_table(file.validation, "beside PyTorch")]
     if file.accuracy is not None:
-        accuracy = f"{file.accuracy.before['accuracy']:.4f} -> {file.accuracy.after['accuracy']:.4f}"
-    return (
-        file.path,
-        found.steps,
-        f"{name} {worst.max_absolute:.1e}",
-        f"{max(d.mean_absolute for d in found.outputs.values()):.1e}",
-        f"{max(d.relative for d in found.outputs.values()):.1e}",
-        f"{found.top1_agreement:.2%}",
-        accuracy,
-    )
+        before, after = file.accuracy.before["accuracy"], file.accuracy.after["accuracy"]
+        lines.append(f"accuracy: {before:.4f} in PyTorch, {after:.4f} here (may fall by {file.accuracy.max_drop:g})")
+    return "\n".join(lines)

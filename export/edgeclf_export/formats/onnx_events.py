@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeclf_export.events_graph import frame_model, joined
-from edgeclf_export.formats.base import OPSET, ExportFormat, ExportJob, ExportOptions, Step
-from edgeclf_export.formats.onnx_graph import finished, load_step, step_model
+from edgeclf_export.formats.base import OPSET, ExportJob, ExportOptions
+from edgeclf_export.formats.onnx_graph import OnnxBasedFormat, finished, step_model
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import UsageError
 
 
-class OnnxEventsFormat(ExportFormat):
+class OnnxEventsFormat(OnnxBasedFormat):
     """The step graph of one stream, whose first input is the events of a slice; see `events_graph.frame_model`."""
 
     name = "onnx-events"
@@ -32,11 +32,8 @@ class OnnxEventsFormat(ExportFormat):
                 f"The checkpoint says that its sensor is {trained[0]}×{trained[1]} (width × height), and --sensor-size "
                 f"says {given[0]}×{given[1]}; leave --sensor-size out."
             )
-        opset = options.opset or OPSET
-        contract = replace(
-            super().contract(contract, options), takes="events", batch=1, opset=opset, sensor_size=trained or given
-        )
-        frame_model(contract, opset)  # raises before the exporter has worked for nothing
+        contract = replace(super().contract(contract, options), takes="events", batch=1, sensor_size=trained or given)
+        frame_model(contract, options.opset or OPSET)  # raises before the exporter has worked for nothing
         return contract
 
     def write(self, job: ExportJob, path: Path) -> None:
@@ -44,7 +41,3 @@ class OnnxEventsFormat(ExportFormat):
         step = step_model(replace(job, contract=replace(job.contract, takes="frames")))
         frames = frame_model(job.contract, job.contract.opset or OPSET)
         path.write_bytes(finished(joined(frames, step), job.contract))
-
-    def load(self, path: Path) -> tuple[Step, Contract]:
-        """Loads a written model into ONNX Runtime; see `ExportFormat.load`."""
-        return load_step(str(path), str(path))

@@ -8,25 +8,21 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import onnx
 import onnxruntime
 import torch
 
 from edgeclf.models import Classifier
-from edgeclf_export.formats.base import OPSET, Array, ExportJob, Step
+from edgeclf_export.formats.base import OPSET, Array, ExportFormat, ExportJob, ExportOptions, Step
 from edgeclf_export.quantization import quantized
 from edgeclf_export.step_graph import StepGraph
 from edgeclf_runtime.contract import METADATA_KEY, Contract
-from edgeclf_runtime.errors import EdgeclfError
 
 
 def step_model(job: ExportJob) -> onnx.ModelProto:
-    """Returns the step graph of a job in its contract's precision, opset and batch, its contract not yet inside.
-
-    Raises:
-        EdgeclfError: Where the exporter fails on the classifier.
-    """
+    """Returns the step graph of a job in its contract's precision, opset and batch, its contract not yet inside."""
     if job.contract.precision != "int8":
         return _traced(job.classifier, job.contract)
     in_float = replace(job.contract, precision="fp32")
@@ -41,16 +37,24 @@ def finished(model: onnx.ModelProto, contract: Contract) -> bytes:
     return content
 
 
-def load_step(model: str | bytes, source: str) -> tuple[Step, Contract]:
-    """Loads a model, a path or a file's content, into ONNX Runtime on the CPU; returns its step and its contract."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, source)
+class OnnxBasedFormat(ExportFormat):
+    """A format whose model is an ONNX file that ONNX Runtime runs."""
 
-    def step(inputs: Sequence[Array]) -> Sequence[Array]:
-        outputs: list[Array] = session.run(contract.output_names, dict(zip(contract.input_names, inputs, strict=True)))
-        return outputs
+    def contract(self, contract: Contract, options: ExportOptions) -> Contract:
+        """Returns what a file will say; see `ExportFormat.contract`."""
+        return replace(super().contract(contract, options), opset=options.opset or OPSET)
 
-    return step, contract
+    def load(self, path: Path) -> tuple[Step, Contract]:
+        """Loads a written model into ONNX Runtime on the CPU; see `ExportFormat.load`."""
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+
+        def step(inputs: Sequence[Array]) -> Sequence[Array]:
+            feed = dict(zip(contract.input_names, inputs, strict=True))
+            outputs: list[Array] = session.run(contract.output_names, feed)
+            return outputs
+
+        return step, contract
 
 
 def _traced(classifier: Classifier, contract: Contract) -> onnx.ModelProto:
@@ -60,23 +64,16 @@ def _traced(classifier: Classifier, contract: Contract) -> onnx.ModelProto:
     inputs = graph.example_inputs(batch=contract.batch or 2)
     varying = [None if contract.batch else {0: torch.export.Dim("batch", min=1)}] * len(inputs)
     with _quiet_exporter():
-        try:
-            program = torch.onnx.export(
-                graph,
-                inputs,
-                dynamo=True,
-                opset_version=contract.opset or OPSET,
-                input_names=contract.input_names,
-                output_names=contract.output_names,
-                # `forward` takes the memory as `*memory`, which has no entry where a model has none.
-                dynamic_shapes=(varying[0], *([tuple(varying[1:])] if contract.state else [])),
-            )
-        except torch.onnx.errors.OnnxExporterError as error:
-            first = str(error).strip().splitlines()[0]
-            raise EdgeclfError(
-                f"PyTorch's exporter failed on {contract.architecture} ({first}); install the versions of torch, onnx "
-                "and onnxscript that constraints.txt names."
-            ) from error
+        program = torch.onnx.export(
+            graph,
+            inputs,
+            dynamo=True,
+            opset_version=contract.opset or OPSET,
+            input_names=contract.input_names,
+            output_names=contract.output_names,
+            # `forward` takes the memory as `*memory`, which has no entry where a model has none.
+            dynamic_shapes=(varying[0], *([tuple(varying[1:])] if contract.state else [])),
+        )
     assert program is not None
     model = program.model_proto
     _without_traces(model)

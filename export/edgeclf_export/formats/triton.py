@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeclf_export.formats.base import OPSET, ExportFormat, ExportJob, ExportOptions, Step
-from edgeclf_export.formats.onnx_graph import finished, load_step, step_model
+from edgeclf_export.formats.base import ExportJob, ExportOptions
+from edgeclf_export.formats.onnx_graph import OnnxBasedFormat, finished, step_model
 from edgeclf_runtime.contract import LOGITS, PROBABILITIES, Contract, FloatType
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.precision import Precision
@@ -32,7 +32,7 @@ MAX_IDLE_US = 3_600_000_000
 find its state again, while the place of a program that ended without a word is free again within the hour."""
 
 
-class TritonFormat(ExportFormat):
+class TritonFormat(OnnxBasedFormat):
     """The step graph without `keep_memory`, and the configuration that makes Triton feed its state back.
 
     A client sends one frame a request, `[1, C, H, W]`, under its stream's correlation id. With `sequence_start`, which
@@ -50,26 +50,23 @@ class TritonFormat(ExportFormat):
         return Path("triton", name + ("" if precision == "fp32" else f"_{precision}"), "1", "model" + self.suffix)
 
     def contract(self, contract: Contract, options: ExportOptions) -> Contract:
-        """Returns what a file will say; see `ExportFormat.contract`."""
-        known = super().contract(contract, options)
-        # The server clears state, so the graph need not; a file without state is read as one that has the input.
-        return replace(known, opset=options.opset or OPSET, keep_memory=not contract.state)
-
-    def write(self, job: ExportJob, path: Path) -> None:
-        """Writes the model, and beside its version's folder the configuration and the labels.
+        """Returns what a file will say; see `ExportFormat.contract`.
 
         Raises:
             UsageError: Where a label cannot stand in a file with a label on each line.
         """
+        known = super().contract(contract, options)
+        # The server clears state, so the graph need not; a file without state is read as one that has the input.
+        labels_text(contract.labels)  # raises before the exporter has worked for nothing
+        return replace(known, keep_memory=not contract.state)
+
+    def write(self, job: ExportJob, path: Path) -> None:
+        """Writes the model, and beside its version's folder the configuration and the labels."""
         labels = labels_text(job.contract.labels)
         path.write_bytes(finished(step_model(job), job.contract))
         folder = path.parents[1]
         folder.joinpath(CONFIG_NAME).write_text(config_text(job.contract, folder.name), encoding="utf-8")
         folder.joinpath(LABELS_NAME).write_text(labels, encoding="utf-8")
-
-    def load(self, path: Path) -> tuple[Step, Contract]:
-        """Loads a written model into ONNX Runtime, which Triton runs it with; see `ExportFormat.load`."""
-        return load_step(str(path), str(path))
 
 
 def config_text(contract: Contract, name: str) -> str:
