@@ -67,11 +67,6 @@ export class StepModel {
     return this.#types.has(KEEP_MEMORY);
   }
 
-  /** Whether frames or memory are float16. */
-  get isHalf() {
-    return [...this.#types.values()].includes('float16');
-  }
-
   /** Names of the memory's tensors without their prefix, e.g. `conv2.0.h`. @returns {string[]} */
   get stateNames() {
     return [...this.#state.keys()].map((name) => name.slice(STATE.length));

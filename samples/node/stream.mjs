@@ -7,10 +7,7 @@ import { parseArgs } from 'node:util';
 import { DamagedFileError, readNpz } from './npz.mjs';
 import { StepModel } from './step_model.mjs';
 
-const USAGE = 'Usage: node stream.mjs MODEL.onnx VECTORS.npz [--tolerance X] [--json]';
-
-/** Largest absolute difference of a logit, a probability or a memory's element, by the graph's type: edgeclf's own. */
-const TOLERANCE = { float32: 1e-4, float16: 0.25 };
+const USAGE = 'Usage: node stream.mjs MODEL.onnx VECTORS.npz [--json]';
 
 class UsageError extends Error {}
 
@@ -20,6 +17,8 @@ class Difference {
   worstStep = 0;
   #sum = 0;
   #count = 0;
+  #squares = 0;
+  #size = 0;
 
   add(found, right, step) {
     for (let i = 0; i < right.length; i++) {
@@ -27,6 +26,8 @@ class Difference {
       // A comparison with NaN is false: the first NaN is kept, so that the check fails.
       if (!(difference <= this.max) && !Number.isNaN(this.max)) [this.max, this.worstStep] = [difference, step];
       this.#sum += difference;
+      this.#squares += difference ** 2;
+      this.#size += right[i] ** 2;
     }
     this.#count += right.length;
   }
@@ -34,19 +35,37 @@ class Difference {
   get mean() {
     return this.#sum / this.#count;
   }
+
+  /** Euclidean norm of the differences as a share of that of the right values: it sees what is wrong in small ones. */
+  get relative() {
+    if (this.#size === 0) return this.#squares === 0 ? 0 : Infinity;
+    return Math.sqrt(this.#squares / this.#size);
+  }
+
+  /** Whether both are let through; NaN is not. */
+  within(tolerance) {
+    return this.max <= tolerance.max_absolute && this.relative <= tolerance.relative;
+  }
 }
 
 /**
  * Runs a model over its vectors, its own memory fed back. Compared are logits and probabilities at every step, and the
- * memory after the last one.
+ * memory after the last one. What is let through depends on the model's precision, which its inputs do not tell: it
+ * stands in the vectors.
  * @param {Map<string, {shape: number[], data: TypedArray}>} vectors arrays under the names of the graph's inputs and
- *   outputs; all but the memory's have a leading axis of steps
+ *   outputs; all but the memory's have a leading axis of steps; and `tolerance.max_absolute`, `tolerance.relative`
  */
 async function replay(modelPath, vectors) {
   const array = (name) => {
     if (!vectors.has(name)) throw new DamagedFileError(`it lacks ${name}`);
     return vectors.get(name);
   };
+  const bound = (name) => {
+    const { shape, data } = array(`tolerance.${name}`);
+    if (shape.length || !(data[0] >= 0)) throw new DamagedFileError(`its tolerance.${name} is no number of 0 or more`);
+    return Number(data[0]);
+  };
+  const tolerance = { max_absolute: bound('max_absolute'), relative: bound('relative') };
   const [steps, streams] = array('logits').shape;
   if (!steps || !streams) throw new DamagedFileError('there is not one step in it');
   const step = (name, k) => {
@@ -72,23 +91,25 @@ async function replay(modelPath, vectors) {
   for (const name of model.stateNames) {
     compare(`next_state.${name}`, model.state(name), array(`next_state.${name}`), steps - 1);
   }
-  return { steps, streams, type: model.isHalf ? 'float16' : 'float32', differences };
+  const passed = [...differences.values()].every((difference) => difference.within(tolerance));
+  return { passed, steps, streams, tolerance, differences };
 }
 
-function printTable({ steps, streams, differences }, tolerance, passed) {
+function printTable({ passed, steps, streams, tolerance, differences }) {
   const width = Math.max(...[...differences.keys()].map((name) => name.length));
-  console.log(`${'output'.padEnd(width)}  max abs   mean abs  worst step`);
-  for (const [name, { max, mean, worstStep }] of differences) {
-    const columns = [max, mean].map((value) => value.toExponential(2).padEnd(8));
+  console.log(`${'output'.padEnd(width)}  max abs   mean abs  relative  worst step`);
+  for (const [name, { max, mean, relative, worstStep }] of differences) {
+    const columns = [max, mean, relative].map((value) => value.toExponential(2).padEnd(8));
     console.log(`${name.padEnd(width)}  ${columns.join('  ')}  ${worstStep}`);
   }
   const verdict = passed ? 'The model gives what it should' : 'The model does NOT give what it should';
-  console.log(`${verdict}: ${steps} chained steps of ${streams} stream(s), tolerance ${tolerance}.`);
+  const bounds = `max abs ${tolerance.max_absolute}, relative ${tolerance.relative}`;
+  console.log(`${verdict}: ${steps} chained steps of ${streams} stream(s), tolerance: ${bounds}.`);
 }
 
 /** Returns the paths and options of the command. @throws {UsageError} */
 function parsed() {
-  const options = { tolerance: { type: 'string' }, json: { type: 'boolean', default: false } };
+  const options = { json: { type: 'boolean', default: false } };
   let found;
   try {
     found = parseArgs({ options, allowPositionals: true });
@@ -96,28 +117,24 @@ function parsed() {
     throw new UsageError(error.message);
   }
   const { positionals, values } = found;
-  const tolerance = values.tolerance === undefined ? undefined : Number(values.tolerance);
   if (positionals.length !== 2) throw new UsageError(`Two files are asked for, and ${positionals.length} given.`);
-  if (tolerance !== undefined && !(tolerance >= 0)) throw new UsageError('--tolerance takes a number, 0 or more.');
-  return { modelPath: positionals[0], vectorsPath: positionals[1], tolerance, json: values.json };
+  return { modelPath: positionals[0], vectorsPath: positionals[1], json: values.json };
 }
 
-async function main({ modelPath, vectorsPath, tolerance, json }) {
+async function main({ modelPath, vectorsPath, json }) {
   const missing = [modelPath, vectorsPath].find((path) => !statSync(path, { throwIfNoEntry: false })?.isFile());
   if (missing) throw new UsageError(`${missing}: there is no such file.`);
   const result = await replay(modelPath, readNpz(readFileSync(vectorsPath)));
-  const bound = tolerance ?? TOLERANCE[result.type];
-  const passed = [...result.differences.values()].every(({ max }) => max <= bound);
   if (json) {
-    const outputs = [...result.differences].map(([name, { max, mean, worstStep }]) => {
-      return [name, { max_absolute: max, mean_absolute: mean, worst_step: worstStep }];
+    const { differences, ...rest } = result;
+    const outputs = [...differences].map(([name, { max, mean, relative, worstStep }]) => {
+      return [name, { max_absolute: max, mean_absolute: mean, relative, worst_step: worstStep }];
     });
-    const { steps, streams } = result;
-    console.log(JSON.stringify({ passed, steps, streams, tolerance: bound, outputs: Object.fromEntries(outputs) }));
+    console.log(JSON.stringify({ ...rest, outputs: Object.fromEntries(outputs) }));
   } else {
-    printTable(result, bound, passed);
+    printTable(result);
   }
-  return passed ? 0 : 1;
+  return result.passed ? 0 : 1;
 }
 
 let paths;

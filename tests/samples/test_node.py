@@ -25,12 +25,15 @@ from filelock import FileLock
 
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf.models import Classifier, mask_state
+from edgeclf_export.accuracy import DataSet
+from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.formats.base import ExportJob, ExportOptions
 from edgeclf_export.formats.onnx import OnnxFormat
 from edgeclf_export.formats.onnx_events import OnnxEventsFormat
 from edgeclf_export.step_graph import contract_of
-from edgeclf_runtime.golden import golden_bytes
+from edgeclf_runtime.golden import golden_bytes, golden_path
 from edgeclf_runtime.precision import PRECISIONS, Precision
+from tests.edgeclf_export import conftest
 from tests.edgeclf_export.conftest import CASES, write_checkpoint
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "node"
@@ -42,6 +45,9 @@ NO_NETWORK = (
 )
 
 Vectors = dict[str, np.ndarray]
+
+# A fixture, which pytest finds where it stands under its name.
+dataset = conftest.dataset
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +104,14 @@ def export(checkpoint: Path, path: Path, precision: Precision = "fp32", **contra
     keep = np.ones((STEPS, STREAMS), np.float32)
     keep[[0, 17, 41], 0] = keep[[0, 30], 1] = 0
     outputs = expected(classifier, frames, keep)
-    return path, {"frames": frames, **({"keep_memory": keep} if written.state else {}), **outputs}
+    inputs = {"frames": frames, **({"keep_memory": keep} if written.state else {})}
+    return path, {**inputs, **outputs, **tolerance(precision)}
+
+
+def tolerance(precision: Precision) -> Vectors:
+    """Returns the arrays by which golden vectors say what is let through."""
+    table = PRECISIONS[precision]
+    return {"tolerance.max_absolute": np.array(table.max_absolute), "tolerance.relative": np.array(table.relative)}
 
 
 def expected(classifier: Classifier, frames: np.ndarray, keep: np.ndarray) -> Vectors:
@@ -123,11 +136,11 @@ def run(client: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str
     return done
 
 
-def replay(client: Path, model: Path, vectors: Vectors, *options: str) -> tuple[int, dict[str, Any]]:
+def replay(client: Path, model: Path, vectors: Vectors) -> tuple[int, dict[str, Any]]:
     """Runs the client over vectors; returns its exit code and the JSON document that it prints."""
     path = model.with_suffix(".golden.npz")
     path.write_bytes(golden_bytes(vectors))
-    done = run(client, model, path, "--json", *options)
+    done = run(client, model, path, "--json")
     assert not done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -144,17 +157,39 @@ def test_fifty_chained_steps_in_node_give_what_pytorch_gives(client: Path, tmp_p
     model, vectors = export(write_checkpoint(tmp_path / "c.ckpt", *CASES[case]), tmp_path / "model.onnx")
     code, found = replay(client, model, vectors)
     assert (code, found["passed"], found["steps"], found["streams"]) == (0, True, STEPS, STREAMS)
-    assert found["outputs"].keys() == vectors.keys() - {"frames", "keep_memory"}
-    assert all(output["max_absolute"] <= 1e-4 for output in found["outputs"].values())
+    assert found["outputs"].keys() == vectors.keys() - {"frames", "keep_memory", *tolerance("fp32")}
+    assert all(output["max_absolute"] <= 1e-4 and output["relative"] <= 1e-3 for output in found["outputs"].values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_golden_vectors_of_an_export_pass_by_the_tolerance_in_them(
+    client: Path, dataset: Path, tmp_path: Path, precision: Precision
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c.ckpt", *CASES["ConvRNNClassifier"])
+    data = DataSet(dataset, calibration_split="test", max_accuracy_drop=1.0)
+    request = ExportRequest(checkpoint, tmp_path / "out", precisions=(precision,), data=data)
+    (exported,) = export_checkpoint(request)
+    done = run(client, exported.path, golden_path(exported.path), "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["passed"]) == (0, True)
+    assert found["tolerance"] == {
+        "max_absolute": PRECISIONS[precision].max_absolute,
+        "relative": PRECISIONS[precision].relative,
+    }
+    with np.load(golden_path(exported.path)) as archive:
+        vectors = dict(archive)
+    # What float32 is asked for, only float32 keeps to.
+    code, _ = replay(client, exported.path, {**vectors, **tolerance("fp32")})
+    assert code == (0 if precision == "fp32" else 1)
 
 
 def test_float16_is_fed_and_read(client: Path, convrnn: tuple[Path, Vectors], tmp_path: Path) -> None:
     model, vectors = export(convrnn[0].with_suffix(".ckpt"), tmp_path / "half.onnx", "fp16")
     code, found = replay(client, model, vectors)
-    assert (code, found["tolerance"]) == (0, PRECISIONS["fp16"].max_absolute)
+    assert code == 0
     # A float16 model differs, and by more than float32 may.
     assert 1e-5 < found["outputs"]["logits"]["max_absolute"] < 0.05
-    assert replay(client, model, vectors, "--tolerance", "1e-6")[0] == 1
+    assert replay(client, model, {**vectors, **tolerance("fp32")})[0] == 1
 
 
 def test_events_go_in_where_the_graph_makes_its_frames(client: Path, tmp_path: Path) -> None:
@@ -173,7 +208,7 @@ def test_events_go_in_where_the_graph_makes_its_frames(client: Path, tmp_path: P
     assert frames.max() == 1
     keep = np.ones((STEPS, 1), np.float32)
     keep[20] = 0
-    vectors = {"events": events, "keep_memory": keep, **expected(classifier, frames, keep)}
+    vectors = {"events": events, "keep_memory": keep, **expected(classifier, frames, keep), **tolerance("fp32")}
     code, found = replay(client, tmp_path / "model.events.onnx", vectors)
     assert (code, found["steps"], found["streams"]) == (0, STEPS, 1)
 
@@ -213,7 +248,7 @@ def test_vectors_of_another_state_are_refused(client: Path, convrnn: tuple[Path,
     h, c = "next_state.conv2.1.h", "next_state.conv2.1.c"
     code, found = replay(client, model, {**vectors, h: vectors[c], c: vectors[h]})
     assert code == 1
-    wrong = {name for name, output in found["outputs"].items() if output["max_absolute"] > found["tolerance"]}
+    wrong = {name for name, output in found["outputs"].items() if output["max_absolute"] > 1e-4}
     assert wrong == {h, c}
 
 
@@ -226,6 +261,27 @@ def test_one_wrong_number_is_found_at_its_step(client: Path, convrnn: tuple[Path
     assert (code, found["outputs"]["logits"]["worst_step"]) == (1, 30)
 
 
+def test_either_difference_fails_a_model_and_the_relative_one_is_that_of_the_norms(
+    client: Path, convrnn: tuple[Path, Vectors]
+) -> None:
+    model, vectors = convrnn
+    noise = np.random.default_rng(9).normal(0, 0.01, vectors["logits"].shape)
+    changed = {**vectors, "logits": (vectors["logits"] + noise).astype(np.float32)}
+    share = np.linalg.norm(noise) / np.linalg.norm(changed["logits"])
+    for max_absolute, relative, code in [(1.0, share * 1.05, 0), (1.0, share * 0.95, 1), (0.01, 1.0, 1)]:
+        bounds = {"tolerance.max_absolute": np.array(max_absolute), "tolerance.relative": np.array(relative)}
+        returned, found = replay(client, model, {**changed, **bounds})
+        assert (returned, found["tolerance"]) == (code, {"max_absolute": max_absolute, "relative": relative})
+        assert found["outputs"]["logits"]["relative"] == pytest.approx(share, rel=0.01)
+
+
+def test_output_that_should_be_zero_and_is_not_fails(client: Path, convrnn: tuple[Path, Vectors]) -> None:
+    model, vectors = convrnn
+    wide = {"tolerance.max_absolute": np.array(1e6), "tolerance.relative": np.array(1e6)}
+    assert replay(client, model, {**vectors, **wide})[0] == 0
+    assert replay(client, model, {**vectors, **wide, "logits": np.zeros_like(vectors["logits"])})[0] == 1
+
+
 def test_table_says_what_the_document_says(client: Path, convrnn: tuple[Path, Vectors]) -> None:
     model, vectors = convrnn
     path = model.with_suffix(".golden.npz")
@@ -235,8 +291,10 @@ def test_table_says_what_the_document_says(client: Path, convrnn: tuple[Path, Ve
     rows = [line.split() for line in done.stdout.splitlines()[1:-1]]
     assert [row[0] for row in rows] == list(found["outputs"])
     for row in rows:
-        assert float(row[1]) == pytest.approx(found["outputs"][row[0]]["max_absolute"], rel=0.01)
+        for column, name in enumerate(("max_absolute", "mean_absolute", "relative"), 1):
+            assert float(row[column]) == pytest.approx(found["outputs"][row[0]][name], rel=0.01)
     assert "50 chained steps of 2 stream(s)" in done.stdout
+    assert "tolerance: max abs 0.0001, relative 0.001." in done.stdout
 
 
 def _damage(content: bytes, how: str) -> bytes:
@@ -273,6 +331,10 @@ def test_vectors_without_an_array_or_of_another_model_fail_with_a_sentence(
         assert (done.returncode, f"lacks {name}" in done.stderr) == (1, True)
     np.savez(path, **{**vectors, "frames": vectors["frames"][..., 1:]})
     assert "a step takes" in run(client, model, path).stderr
+    for bound in (np.array(np.nan), np.array(-1.0), np.ones(2)):
+        np.savez(path, **{**vectors, "tolerance.relative": bound})
+        done = run(client, model, path)
+        assert (done.returncode, "tolerance.relative is no number" in done.stderr) == (1, True)
     np.savez(path, **{**vectors, "logits": vectors["logits"][:0]})
     assert run(client, model, path).returncode == 1
 
@@ -285,7 +347,6 @@ def test_wrong_usage_is_told_from_a_failure(client: Path, convrnn: tuple[Path, V
         [model],
         [model, tmp_path / "none.npz"],
         [model, path, "--colour"],
-        [model, path, "--tolerance=x"],
     ):
         done = run(client, *arguments)
         assert done.returncode == 2
@@ -330,7 +391,7 @@ def test_npz_reader_reads_what_numpy_wrote(client: Path, save: Any) -> None:
     rng = np.random.default_rng(0)
     arrays = {
         kind: rng.integers(0, 100, shape).astype(kind)
-        for kind, shape in {"f2": (3, 2), "f4": (2, 1, 4), "f8": (5,), "u1": (), "i4": (0, 3), "i8": (1, 7)}.items()
+        for kind, shape in {"f2": (3, 2), "f4": (2, 1, 4), "f8": (), "u1": (5,), "i4": (0, 3), "i8": (1, 7)}.items()
     }
     file = io.BytesIO()
     save(file, **{f"state.{name}": values for name, values in arrays.items()})
