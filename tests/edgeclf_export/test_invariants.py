@@ -40,7 +40,7 @@ def _forgets_no_stream(step: Step) -> Step:
 
 
 def _streams_leak(step: Step) -> Step:
-    return lambda inputs: step([inputs[0] + 0.01 * np.roll(inputs[0], 1, axis=0), *inputs[1:]])
+    return lambda inputs: step([inputs[0] + 0.2 * np.roll(inputs[0], 1, axis=0), *inputs[1:]])
 
 
 def _first_stream_is_special(step: Step) -> Step:
