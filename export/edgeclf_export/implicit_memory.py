@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgeclf.models import Classifier
 from edgeclf.models.feed_forward import FeedForwardClassifier
 from edgeclf_export.step_graph import fold_batch_norm
-from edgeclf_export.torchscript_file import torchscript_wanted
+from edgeclf_export.torchscript_file import making_torchscript
 from edgeclf_runtime.contract import Contract
 
 
@@ -120,7 +120,7 @@ def scripted(classifier: Classifier, contract: Contract) -> torch.jit.ScriptModu
     """
     frames = torch.zeros(2, *contract.frame_shape)
     state = [torch.zeros(2, *tensor.shape) for tensor in contract.state]
-    with torchscript_wanted(), torch.no_grad():
+    with making_torchscript(), torch.no_grad():
         step = torch.jit.trace(  # type: ignore[no-untyped-call]
             _Step(classifier, contract), ([frames, *state],), check_trace=False, strict=False
         )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ _ALIGNMENT = 64
 _HEADER_SIZE = 30
 """Of a member in a zip archive, without its name and its extra field (APPNOTE.TXT, 4.3.7)."""
 
-_NUMBER = re.compile(rb"___torch_mangle_(\d+)")
-"""What PyTorch calls a class after counting all that the process has traced or scripted before it."""
-
 
 def save_script(module: torch.jit.ScriptModule, contract: Contract, path: Path) -> None:
-    """Writes a module with its contract among the extra files."""
+    """Writes a module with its contract among the extra files.
+
+    The same module gives the same bytes where it was made within `making_torchscript`.
+    """
     buffer = io.BytesIO()
-    with torchscript_wanted():
+    with _torchscript_wanted():
         # Through a buffer: given a path, PyTorch names the folder inside the archive after the file.
         torch.jit.save(module, buffer, _extra_files={METADATA_KEY: contract.to_json()})
     path.write_bytes(_reproducible(buffer))
@@ -41,7 +40,7 @@ def load_script(path: Path) -> tuple[Any, Contract]:
         ContractError: Where there is none, or one that is not known.
     """
     extra: dict[str, str | bytes] = {METADATA_KEY: ""}
-    with torchscript_wanted():
+    with _torchscript_wanted():
         module = torch.jit.load(  # type: ignore[no-untyped-call]
             str(path), map_location="cpu", _extra_files=extra
         )
@@ -51,7 +50,28 @@ def load_script(path: Path) -> tuple[Any, Contract]:
 
 
 @contextlib.contextmanager
-def torchscript_wanted() -> Iterator[None]:
+def making_torchscript() -> Iterator[None]:
+    """Within it, a module is traced and scripted as if the process had never made another.
+
+    PyTorch keeps the classes that it makes of modules in one registry a process, and everything made before shows in
+    what comes after: classes carry a number where their name is taken, they are written in another order, and even
+    arguments are called otherwise (`argument_1` for `input`), which cannot be mended in the file. So a registry of its
+    own takes the place of the process's. To clear the process's would do as well for the file, but it frees the code
+    of modules that are still in use. What is made here keeps its registry alive and works on outside.
+    """
+    state, recursive = torch.jit._state, torch.jit._recursive
+    before = state._python_cu, recursive.concrete_type_store
+    # Both: the store holds types of the registry, which must not be found again in another.
+    state._python_cu, recursive.concrete_type_store = torch._C.CompilationUnit(), recursive.ConcreteTypeStore()
+    try:
+        with _torchscript_wanted():
+            yield
+    finally:
+        state._python_cu, recursive.concrete_type_store = before
+
+
+@contextlib.contextmanager
+def _torchscript_wanted() -> Iterator[None]:
     """Keeps PyTorch's notices that TorchScript is deprecated from the user, who asked for it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.\w+` is (deprecated|not supported).*")
@@ -59,30 +79,21 @@ def torchscript_wanted() -> Iterator[None]:
 
 
 def _reproducible(archive: io.BytesIO) -> bytes:
-    """Returns a TorchScript archive without what depends on the machine and on what the process did before.
+    """Returns a TorchScript archive without what depends on the machine.
 
-    That is: where in this machine's sources a line of code came from (`.debug_pkl`), the classes' numbers, of which
-    only the order stays, and the digest over these (`serialization_id`), which nothing reads.
+    That is: where in this machine's sources a line of code came from (`.debug_pkl`), and the digest over this and the
+    rest (`serialization_id`), which nothing reads.
     """
     written = io.BytesIO()
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as target:
-        names = [name for name in source.namelist() if not name.endswith((".debug_pkl", "/.data/serialization_id"))]
-        members = {name: source.read(name) for name in names}
-        # A pickle of protocol 2 holds a class's name as a line of text.
-        texts = {name for name in names if name.endswith((".py", "/data.pkl"))}
-        numbered = [name.encode() for name in names] + [members[name] for name in texts]
-        order = sorted({int(number) for text in numbered for number in _NUMBER.findall(text)})
-        for name, content in members.items():
-            member = zipfile.ZipInfo(_renumbered(name.encode(), order).decode())
+        for name in source.namelist():
+            if name.endswith((".debug_pkl", "/.data/serialization_id")):
+                continue
+            member = zipfile.ZipInfo(name)
             member.create_system = 3  # on every system
             _align(member, written.tell())
-            target.writestr(member, _renumbered(content, order) if name in texts else content)
+            target.writestr(member, source.read(name))
     return written.getvalue()
-
-
-def _renumbered(text: bytes, order: Sequence[int]) -> bytes:
-    """Returns a text in which every class's number is its place in `order`."""
-    return _NUMBER.sub(lambda found: b"___torch_mangle_%d" % order.index(int(found[1])), text)
 
 
 def _align(member: zipfile.ZipInfo, offset: int) -> None:

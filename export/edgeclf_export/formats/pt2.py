@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from edgeclf_export.formats.base import Array, ExportFormat, ExportJob, Step
+from edgeclf_export.formats.base import ExportFormat, ExportJob, Step
 from edgeclf_export.step_graph import StepGraph
+from edgeclf_export.torch_step import step_of
 from edgeclf_runtime.contract import METADATA_KEY, Contract
 
 
@@ -35,13 +35,7 @@ class Pt2Format(ExportFormat):
         metadata = {METADATA_KEY: ""}
         module = torch.export.load(path, extra_files=metadata).module()
         contract = Contract.from_metadata({key: text for key, text in metadata.items() if text}, str(path))
-
-        def step(inputs: Sequence[Array]) -> list[Array]:
-            with torch.inference_mode():  # on copies: an output may be a view of an input
-                outputs = module(*(torch.tensor(value) for value in inputs))
-            return [value.numpy() for value in outputs]
-
-        return step, contract
+        return step_of(module), contract
 
 
 def _exported(graph: StepGraph) -> torch.export.ExportedProgram:

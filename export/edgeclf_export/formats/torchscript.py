@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from edgeclf_export.formats.base import Array, ExportFormat, ExportJob, Step
+from edgeclf_export.formats.base import ExportFormat, ExportJob, Step
 from edgeclf_export.step_graph import StepGraph
-from edgeclf_export.torchscript_file import load_script, save_script, torchscript_wanted
+from edgeclf_export.torch_step import step_of
+from edgeclf_export.torchscript_file import load_script, making_torchscript, save_script
 from edgeclf_runtime.contract import Contract
 
 
@@ -23,7 +23,7 @@ class TorchScriptFormat(ExportFormat):
     def write(self, job: ExportJob, path: Path) -> None:
         """Writes the model; see `ExportFormat.write`."""
         graph = StepGraph(job.classifier, job.contract)
-        with torchscript_wanted(), torch.no_grad():
+        with making_torchscript(), torch.no_grad():
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
                 graph, graph.example_inputs(batch=2), check_trace=False
             )
@@ -33,10 +33,4 @@ class TorchScriptFormat(ExportFormat):
     def load(self, path: Path) -> tuple[Step, Contract]:
         """Loads a written model into PyTorch; see `ExportFormat.load`."""
         module, contract = load_script(path)
-
-        def step(inputs: Sequence[Array]) -> list[Array]:
-            with torch.inference_mode():  # on copies: an output may be a view of an input
-                outputs = module(*(torch.tensor(value) for value in inputs))
-            return [value.numpy() for value in outputs]
-
-        return step, contract
+        return step_of(module), contract

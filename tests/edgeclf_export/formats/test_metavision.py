@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 import edgeclf
 from edgeclf.checkpoint import load_checkpoint
+from edgeclf.hyperparameters import HyperParameters
 from edgeclf_export.formats import ExportFormat, ExportJob, ExportOptions
 from edgeclf_export.formats.metavision import MetavisionFormat, info_document
 from edgeclf_export.formats.onnx import OnnxFormat
 from edgeclf_export.step_graph import contract_of
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.golden import Step
+from edgeclf_runtime.session import Classifier
 
 FORMAT = MetavisionFormat()
 STEPS, STREAMS = 60, 3
@@ -161,6 +163,23 @@ def _metavision_checkpoint(path: Path, model: str, weights: Weights) -> Path:
     return path
 
 
+def _inputs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields a frame a stream, of counts over 5, and which streams keep their memory; now and then none does."""
+    rng = np.random.default_rng(0)
+    for k in range(STEPS):
+        frames = (rng.random((STREAMS, 2, HEIGHT, WIDTH)) < 0.05) * rng.integers(1, 6, (STREAMS, 2, HEIGHT, WIDTH)) / 5
+        keep = (rng.random(STREAMS) > 0.08).astype(np.float32) if k % 25 else np.zeros(STREAMS, np.float32)
+        yield frames, keep
+
+
+def _streamed(runtime: Classifier, frames: np.ndarray, keep: np.ndarray) -> list[np.ndarray]:
+    """Returns logits and probabilities, as a program on a device gets them."""
+    for stream in np.flatnonzero(keep == 0):
+        runtime.reset(int(stream))
+    predictions = runtime.step(frames.astype(np.float32))
+    return [predictions.logits, predictions.probabilities]
+
+
 def _script_step(path: Path, contract: Contract) -> Step:
     """Returns the exported module as Metavision's programs use it: reset by mask, then forward; no state goes in."""
     script = torch.jit.load(str(path))
@@ -180,35 +199,113 @@ def _script_step(path: Path, contract: Contract) -> Step:
     [("ConvRNNClassifier", CONV_RNN, _conv_rnn), ("LeNetClassifier", LENET, _lenet)],
     ids=["ConvRNN", "LeNet"],
 )
-@pytest.mark.parametrize("kind", ["onnx", "metavision", "metavision's step"])
+@pytest.mark.parametrize("kind", ["onnx", "onnx in the runtime", "metavision", "metavision's step"])
 @pytest.mark.filterwarnings("ignore:.*torch.jit.load. is deprecated:DeprecationWarning")
 def test_metavision_checkpoints_give_what_their_layers_say(
     tmp_path: Path, model: str, layers: Layers, network: Network, kind: str
 ) -> None:
     weights = _weights(layers)
     checkpoint = _metavision_checkpoint(tmp_path / "model.ckpt", model, weights)
-    format_: ExportFormat = OnnxFormat() if kind == "onnx" else FORMAT
+    format_: ExportFormat = OnnxFormat() if kind.startswith("onnx") else FORMAT
     path = _write(format_, checkpoint, tmp_path / "out")
     step, contract = format_.load(path)
     if kind == "metavision":
         step = _script_step(path, contract)
+    runtime = Classifier.load(path, device="cpu", streams=STREAMS) if kind == "onnx in the runtime" else None
     exact = {name: value.double() for name, value in weights.items()}
     memory = [torch.zeros(STREAMS, *shape, dtype=torch.float64) for shape in layers["memory"]]
     state = [np.zeros((STREAMS, *shape), np.float32) for shape in layers["memory"]]
-    rng = np.random.default_rng(0)
     seen = []
-    for k in range(STEPS):
-        frames = (rng.random((STREAMS, 2, HEIGHT, WIDTH)) < 0.05) * rng.integers(1, 6, (STREAMS, 2, HEIGHT, WIDTH)) / 5
-        keep = (rng.random(STREAMS) > 0.08).astype(np.float32) if k % 25 else np.zeros(STREAMS, np.float32)
+    for frames, keep in _inputs():
         kept = torch.from_numpy(keep).double().reshape(-1, 1, 1, 1)
         logits, memory = network(exact, torch.from_numpy(frames), [value * kept for value in memory])
-        found = step([frames.astype(np.float32), keep, *state])
-        state = list(found[2:])
-        for value, expected in zip(found, [logits, logits.softmax(-1), *memory], strict=True):
+        if runtime is not None:
+            found = _streamed(runtime, frames, keep)
+            wanted = [logits, logits.softmax(-1)]  # its memory is its own affair
+        else:
+            found = step([frames.astype(np.float32), keep, *state])
+            state = list(found[2:])
+            wanted = [logits, logits.softmax(-1), *memory]
+        for value, expected in zip(found, wanted, strict=True):
             np.testing.assert_allclose(value, expected.numpy(), rtol=0, atol=1e-4)
         seen.append(logits)
     assert torch.stack(seen).std(dim=(0, 1)).min() > 0.01  # the outputs depend on the frames by far more than 1e-4
     assert torch.stack(seen).abs().max() > 1
+
+
+WINDOW = 3
+LABELS = ("background", *CLASSES)
+
+
+def _feed_forward_checkpoint(path: Path, model: str) -> Path:
+    """Writes one as Metavision does: the classes are the whole label map, which is there twice more as dictionaries."""
+    forward = dict(enumerate(LABELS)) | {255: "ignore"}
+    hyper = argparse.Namespace(
+        models=model,
+        classes=list(LABELS),
+        forward_label_dict=forward,
+        backward_label_dict={label: number for number, label in forward.items()},
+        height=np.int64(HEIGHT),
+        width=WIDTH,
+        delta_t=np.int64(10_000),
+        in_channels=2,
+        num_ev_reps=np.int64(WINDOW),
+        width_mul=np.float64(0.25),
+        preprocess="histo",
+        max_incr_per_pixel=np.float64(5),
+        label_delta_t=10_000,
+        use_label_freq=np.bool_(False),
+        batch_size=4,
+        lr=1e-3,
+        wd=1e-4,
+    )
+    torch.manual_seed(11)
+    network = HyperParameters.from_mapping(vars(hyper)).build_model()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.3, 0.3)
+                module.running_var.uniform_(0.05, 0.5)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.3, 0.3)
+        list(network.parameters())[-2].mul_(10)  # so that the classes' outputs lie well apart
+    weights = {f"net.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"hyper_parameters": hyper, "state_dict": weights, "epoch": 4}, path)
+    return path
+
+
+@pytest.mark.parametrize("model", ["Mobilenetv2Classifier", "SqueezenetClassifier"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load. is deprecated:DeprecationWarning")
+def test_streams_of_metavisions_feed_forward_checkpoints_see_their_last_frames(tmp_path: Path, model: str) -> None:
+    """The network, without anything that streams, on windows `[B, WINDOW * C, H, W]` that are put together here."""
+    checkpoint = _feed_forward_checkpoint(tmp_path / "model.ckpt", model)
+    network = load_checkpoint(checkpoint).build_model().double().model
+    onnx, ptjit = _write(OnnxFormat(), checkpoint, tmp_path / "onnx"), _write(FORMAT, checkpoint, tmp_path)
+    runtime = Classifier.load(onnx, device="cpu", streams=STREAMS)
+    assert runtime.contract.labels == LABELS
+    assert json.loads((ptjit.parent / "info_classifier_jit.json").read_text(encoding="utf-8"))["label_map"] == [*LABELS]
+    script = torch.jit.load(str(ptjit))
+    seen: list[list[np.ndarray]] = [[] for _ in range(STREAMS)]  # of each stream, its frames since it began
+    logits_seen = []
+    for frames, keep in _inputs():
+        for stream, since in enumerate(seen):
+            if not keep[stream]:
+                since.clear()
+            since.append(frames[stream])
+        nothing = np.zeros((2, HEIGHT, WIDTH))
+        windows = [np.concatenate([*[nothing] * (WINDOW - len(since)), *since[-WINDOW:]]) for since in seen]
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(np.stack(windows)))
+            script.reset(torch.from_numpy(keep).reshape(-1, 1, 1, 1))
+            logits = script(torch.from_numpy(frames[None].astype(np.float32)))[0]
+            at_once = script(torch.from_numpy(np.stack(windows).astype(np.float32)))
+        by_runtime, probabilities = _streamed(runtime, frames, keep)
+        for found in (by_runtime, logits.numpy(), at_once.numpy()):
+            np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(probabilities, expected.softmax(-1).numpy(), rtol=0, atol=1e-4)
+        logits_seen.append(expected)
+    assert max(len(since) for since in seen) > WINDOW
+    assert torch.stack(logits_seen).std(dim=(0, 1)).min() > 0.01  # by far more than 1e-4
 
 
 def test_document_has_the_fields_of_metavisions_script(tmp_path: Path) -> None:
