@@ -7,6 +7,7 @@ import sys
 
 import click
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -138,7 +139,13 @@ def test_command_of_the_workstation_names_its_extra(name, extra, arguments):
 
 
 def test_device_without_onnx_runtime(tmp_path):
-    code, out, err, _ = on_a_device("inspect", tmp_path / "a.onnx", blocked=["onnxruntime"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
+    contract = Contract(
+        "ConvRNNClassifier", ("background", "a"), 10_000, "histo", {}, None, (2, 48, 48), (), "fp32", 18
+    )
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    onnx.save(model, tmp_path / "a.onnx")
+    code, out, err, _ = on_a_device("run-stream", tmp_path / "a.onnx", "--self-test", blocked=["onnxruntime"])
     assert (code, out) == (1, "")
     assert err.startswith("Error: ONNX Runtime is not installed: pip install 'edgeclf[cpu]'")
     assert err.count("\n") == 1

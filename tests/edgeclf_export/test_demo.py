@@ -25,7 +25,8 @@ def test_demo_prints_accuracy_latency_and_parity(tmp_path: Path) -> None:
     assert "p99 " in result.stdout
     assert result.stdout.rstrip().endswith("parity: passed")
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["gestures.onnx", "gestures.ts", "predictions.jsonl", "report.html"]
+    golden = ["gestures.golden.npz", "gestures.ts.golden.npz"]
+    assert made == sorted([*golden, "gestures.onnx", "gestures.ts", "predictions.jsonl", "report.html"])
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert {"rock", "paper", "scissors", "background"} == {line["label"] for line in lines}
     page = (tmp_path / "out" / "report.html").read_text()

@@ -24,6 +24,8 @@ from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.golden import Step
 from edgeclf_runtime.session import Classifier
 
+pytestmark = pytest.mark.slow  # exports every case
+
 FORMAT = MetavisionFormat()
 STEPS, STREAMS = 60, 3
 Weights = dict[str, Tensor]

@@ -19,6 +19,8 @@ from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.events import Events
 from edgeclf_runtime.preprocessing import area_resize, create_preprocessing
 
+pytestmark = pytest.mark.slow  # exports every case
+
 FORMAT = OnnxEventsFormat()
 SENSOR = (64, 56)  # larger than the frames of the checkpoints here, 48×48, and no multiple of them
 

@@ -46,6 +46,8 @@ from edgeclf_export.formats.base import ExportJob, ExportOptions
 from edgeclf_export.formats.openvino import OpenVinoFormat
 from edgeclf_export.step_graph import contract_of
 
+pytestmark = pytest.mark.slow  # exports every case
+
 for checkpoint in reversed(sys.argv[1:]):
     loaded = load_checkpoint(Path(checkpoint))
     classifier = loaded.build_model()
