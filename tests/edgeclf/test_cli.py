@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from edgeclf import cli as module
 from edgeclf.cli import COMMANDS, CommandEntry, cli, main
+from edgeclf_runtime.contract import METADATA_KEY, Contract
 from edgeclf_runtime.errors import CheckFailedError, ContractError, EdgeclfError
 
 # A process in which these packages are not installed; what is loaded at its end comes after the output.

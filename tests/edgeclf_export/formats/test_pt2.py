@@ -19,6 +19,8 @@ from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import ContractError
 from edgeclf_runtime.precision import Precision
 
+pytestmark = pytest.mark.slow  # exports every case
+
 REPOSITORY = Path(__file__).parents[3]
 ELSEWHERE = """
 import sys
@@ -27,8 +29,6 @@ from edgeclf.checkpoint import load_checkpoint
 from edgeclf_export.formats.base import ExportJob, ExportOptions
 from edgeclf_export.formats.pt2 import Pt2Format
 from edgeclf_export.step_graph import contract_of
-
-pytestmark = pytest.mark.slow  # exports every case
 
 for checkpoint in reversed(sys.argv[1:]):
     loaded = load_checkpoint(Path(checkpoint))

@@ -21,6 +21,8 @@ from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import ContractError
 from edgeclf_runtime.precision import Precision
 
+pytestmark = pytest.mark.slow  # exports every case
+
 REPOSITORY = Path(__file__).parents[3]
 ELSEWHERE = """
 import sys
@@ -29,8 +31,6 @@ from edgeclf.checkpoint import load_checkpoint
 from edgeclf_export.formats.base import ExportJob, ExportOptions
 from edgeclf_export.formats.torchscript import TorchScriptFormat
 from edgeclf_export.step_graph import contract_of
-
-pytestmark = pytest.mark.slow  # exports every case
 
 for checkpoint in reversed(sys.argv[1:]):
     loaded = load_checkpoint(Path(checkpoint))
