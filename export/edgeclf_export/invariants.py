@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeclf_export.recordings import ChainedStep
 from edgeclf_runtime.contract import EVENTS, Contract
-from edgeclf_runtime.golden import Array, Step
+from edgeclf_runtime.golden import Array, ChainedStep, Step
 
 _TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "int8": 1e-3}
 """Largest difference as a share of the output's largest value: one step's rounding, which may depend on the batch."""

@@ -11,7 +11,7 @@ import torch
 from edgeclf.data.dataset import LabelledRecording
 from edgeclf.evaluation import RecordingLogits
 from edgeclf_runtime.contract import Contract
-from edgeclf_runtime.golden import Array, Step
+from edgeclf_runtime.golden import Array, ChainedStep, Step
 from edgeclf_runtime.sources import open_source
 
 STRETCHES = 16
@@ -19,33 +19,6 @@ STRETCHES = 16
 
 _LONGEST = 64
 _MOST_BYTES = 512 * 1024**2
-
-
-class ChainedStep:
-    """An exported step and the state of its streams.
-
-    Args:
-        step: The loaded file.
-        contract: What is inside it.
-        batch: Number of streams.
-    """
-
-    def __init__(self, step: Step, contract: Contract, batch: int) -> None:
-        self._step = step
-        self._contract = contract
-        self._state: Sequence[Array] = [np.zeros((batch, *s.shape), contract.state_type) for s in contract.state]
-
-    def __call__(self, first: Array, keep: Array) -> Sequence[Array]:
-        """Runs one step: frames `[B, C, H, W]` (or events), and `keep` `[B]`, 0 where a stream starts anew."""
-        contract = self._contract
-        given = [first.astype(contract.edge_type, copy=False) if first.dtype.kind == "f" else first]
-        if contract.state and contract.keep_memory:
-            given.append(keep.astype(contract.edge_type))
-        elif not keep.all():  # who keeps the state for such a graph starts it at zero
-            self._state = [np.where(keep.reshape(-1, *[1] * (s.ndim - 1)) > 0, s, s.dtype.type(0)) for s in self._state]
-        outputs = self._step([*given, *self._state])
-        self._state = outputs[2:]
-        return outputs
 
 
 def run_recording(step: Step, contract: Contract, recording: LabelledRecording) -> RecordingLogits:

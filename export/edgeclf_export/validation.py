@@ -11,11 +11,10 @@ import torch
 
 from edgeclf.models import Classifier, mask_state
 from edgeclf_export.invariants import broken_invariants
-from edgeclf_export.recordings import ChainedStep
 from edgeclf_runtime.comparison import Comparer, Comparison
 from edgeclf_runtime.contract import EVENTS, KEEP_MEMORY, LOGITS, PROBABILITIES, Contract
 from edgeclf_runtime.events.batch import Events
-from edgeclf_runtime.golden import Array, GoldenVectors, Step
+from edgeclf_runtime.golden import Array, ChainedStep, GoldenVectors, Step
 from edgeclf_runtime.precision import PRECISIONS
 from edgeclf_runtime.preprocessing import create_preprocessing
 from edgeclf_runtime.preprocessing.resize import area_resize

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.comparison import Comparer, Comparison
-from edgeclf_runtime.contract import LOGITS, PROBABILITIES, Contract
+from edgeclf_runtime.contract import KEEP_MEMORY, LOGITS, PROBABILITIES, Contract
 from edgeclf_runtime.errors import CheckFailedError, InputFileError
 from edgeclf_runtime.precision import PRECISIONS
 
@@ -28,6 +28,33 @@ Step = Callable[[Sequence[Array]], Sequence[Array]]
 """Runs a model once: the contract's inputs in order, to its outputs in order."""
 
 GoldenVectors = Mapping[str, Array]
+
+
+class ChainedStep:
+    """An exported step and the state of its streams.
+
+    Args:
+        step: The loaded file.
+        contract: What is inside it.
+        batch: Number of streams.
+    """
+
+    def __init__(self, step: Step, contract: Contract, batch: int) -> None:
+        self._step = step
+        self._contract = contract
+        self._state: Sequence[Array] = [np.zeros((batch, *s.shape), contract.state_type) for s in contract.state]
+
+    def __call__(self, first: Array, keep: Array) -> Sequence[Array]:
+        """Runs one step: frames `[B, C, H, W]` (or events), and `keep` `[B]`, 0 where a stream starts anew."""
+        contract = self._contract
+        given = [first.astype(contract.edge_type, copy=False) if first.dtype.kind == "f" else first]
+        if contract.state and contract.keep_memory:
+            given.append(keep.astype(contract.edge_type))
+        elif not keep.all():  # who keeps the state for such a graph starts it at zero
+            self._state = [np.where(keep.reshape(-1, *[1] * (s.ndim - 1)) > 0, s, s.dtype.type(0)) for s in self._state]
+        outputs = self._step([*given, *self._state])
+        self._state = outputs[2:]
+        return outputs
 
 
 def golden_path(model: str | Path) -> Path:
@@ -73,7 +100,8 @@ def read_golden(model: str | Path, contract: Contract) -> GoldenVectors:
             vectors = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputFileError(f"{path}: the golden vectors cannot be read ({error}); export again.") from error
-    if missing := {*contract.output_names, *_stimuli(contract)} - vectors.keys():
+    stimuli = contract.input_names[: len(contract.input_names) - len(contract.state)]
+    if missing := {*contract.output_names, *stimuli} - vectors.keys():
         raise InputFileError(f"{path}: the golden vectors lack {', '.join(sorted(missing))}; export again.")
     return vectors
 
@@ -81,18 +109,16 @@ def read_golden(model: str | Path, contract: Contract) -> GoldenVectors:
 def replay(step: Step, contract: Contract, vectors: GoldenVectors) -> Comparison:
     """Runs a model over its golden vectors, its own state fed back, and compares what it gives."""
     comparer = Comparer(PRECISIONS[contract.precision])
-    stimuli = [vectors[name] for name in _stimuli(contract)]
-    last = vectors[LOGITS].shape[0] - 1
-    streams = vectors[LOGITS].shape[1]
-    state: Sequence[Array] = [np.zeros((streams, *s.shape), contract.state_type) for s in contract.state]
-    for k in range(last + 1):
-        given = [values[k].astype(contract.edge_type) if values.dtype.kind == "f" else values[k] for values in stimuli]
-        logits, probabilities, *state = step([*given, *state])
+    steps, streams = vectors[LOGITS].shape[:2]
+    chained = ChainedStep(step, contract, streams)
+    keep = vectors.get(KEEP_MEMORY, np.ones((steps, streams)))  # a graph without is not reset on the way
+    for k in range(steps):
+        logits, probabilities, *state = chained(vectors[contract.takes][k], keep[k])
         comparer.add(LOGITS, logits, vectors[LOGITS][k])
         comparer.add(PROBABILITIES, probabilities, vectors[PROBABILITIES][k])
     for tensor, value in zip(contract.state, state, strict=True):
         comparer.add(tensor.output_name, value, vectors[tensor.output_name])
-    return comparer.result(last + 1)
+    return comparer.result(steps)
 
 
 def require_passed(comparison: Comparison, model: str | Path) -> None:
@@ -102,8 +128,3 @@ def require_passed(comparison: Comparison, model: str | Path) -> None:
             f"{model}: on this machine it does not compute what it did where it was exported: "
             f"{'; '.join(comparison.problems)}. Install another release of ONNX Runtime, or use another device."
         )
-
-
-def _stimuli(contract: Contract) -> list[str]:
-    """Returns the names of the inputs that are not state."""
-    return contract.input_names[: len(contract.input_names) - len(contract.state)]

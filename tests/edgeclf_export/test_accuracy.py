@@ -13,6 +13,7 @@ from edgeclf.checkpoint import load_checkpoint
 from edgeclf.evaluation import evaluate
 from edgeclf_export.accuracy import AccuracyCheck, DataSet, ProvingGround
 from edgeclf_export.step_graph import StepGraph, contract_of
+from edgeclf_export.torch_step import step_of
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.golden import Array
 
@@ -22,12 +23,7 @@ def parts(checkpoints: dict[str, Path], dataset: Path):
     loaded = load_checkpoint(checkpoints["LeNetClassifier"])
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
-    graph = StepGraph(classifier, contract)
-
-    def step(inputs: Sequence[Array]) -> list[Array]:
-        with torch.inference_mode():
-            return [value.numpy() for value in graph(*map(torch.from_numpy, inputs))]
-
+    step = step_of(StepGraph(classifier, contract))
     return loaded, contract, step, DataSet(dataset, calibration_split="test")
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf_export.invariants import broken_invariants
 from edgeclf_export.step_graph import StepGraph, contract_of
+from edgeclf_export.torch_step import step_of
 from edgeclf_runtime.golden import Array, Step
 
 
@@ -19,12 +19,7 @@ def parts(case_name: str, checkpoints: dict[str, Path]):
     loaded = load_checkpoint(checkpoints[case_name])
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
-    graph = StepGraph(classifier, contract)
-
-    def step(inputs: Sequence[Array]) -> list[Array]:
-        with torch.inference_mode():
-            return [value.numpy() for value in graph(*map(torch.from_numpy, inputs))]
-
+    step = step_of(StepGraph(classifier, contract))
     rng = np.random.default_rng(0)
     return step, contract, [rng.random((3, *contract.frame_shape), np.float32) for _ in range(4)]
 

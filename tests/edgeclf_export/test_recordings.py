@@ -12,8 +12,9 @@ import torch
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf.data_module import ClassificationDataModule
 from edgeclf.evaluation import evaluate
-from edgeclf_export.recordings import ChainedStep, run_recording, stretches
+from edgeclf_export.recordings import run_recording, stretches
 from edgeclf_export.step_graph import StepGraph, contract_of
+from edgeclf_export.torch_step import step_of
 from edgeclf_runtime.golden import Array
 
 
@@ -25,36 +26,15 @@ def parts(checkpoints: dict[str, Path], dataset: Path):
     return classifier, contract_of(loaded, classifier), data
 
 
-def _counting(keep: bool):
-    """Returns a step whose state counts its steps since the last reset."""
-
-    def step(inputs: Sequence[Array]) -> list[Array]:
-        state = inputs[-1] * inputs[1].reshape(-1, 1, 1, 1) if keep else inputs[-1]
-        return [inputs[0][:, 0, 0, :2], inputs[0][:, 0, 0, :2], state + 1]
-
-    return step
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_the_state_is_fed_back_and_cleared_where_a_stream_starts_anew(parts, keep: bool) -> None:
-    _, contract, _ = parts
-    contract = replace(contract, state=contract.state[:1], keep_memory=keep)
-    chained = ChainedStep(_counting(keep), contract, 2)
-    frames = np.zeros((2, *contract.frame_shape), np.float32)
-    counts = [chained(frames, np.array(k, np.float32))[2][:, 0, 0, 0].tolist() for k in ([0, 0], [1, 1], [1, 0])]
-    assert counts == [[1, 1], [2, 2], [3, 1]]
-
-
 @pytest.mark.parametrize("batch", [None, 3])
 def test_a_recording_gives_what_pytorch_gives(parts, batch: int | None) -> None:
     classifier, contract, data = parts
     contract = replace(contract, batch=batch)
-    graph = StepGraph(classifier, contract)
+    in_pytorch = step_of(StepGraph(classifier, contract))
 
-    def step(inputs: Sequence[Array]) -> list[Array]:
+    def step(inputs: Sequence[Array]) -> Sequence[Array]:
         assert len(inputs[0]) == (batch or 1)
-        with torch.inference_mode():
-            return [value.numpy() for value in graph(*map(torch.from_numpy, inputs))]
+        return in_pytorch(inputs)
 
     right = evaluate(classifier, data.sequences("test"))
     for recording, expected in zip(data.split("test"), right, strict=True):

@@ -9,9 +9,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeclf_runtime.contract import StateTensor
 from edgeclf_runtime.errors import CheckFailedError, InputFileError
-from edgeclf_runtime.golden import golden_bytes, golden_path, read_golden, replay, require_passed
+from edgeclf_runtime.golden import ChainedStep, golden_bytes, golden_path, read_golden, replay, require_passed
 from edgeclf_runtime.session import open_model
+
+
+def counting(keep):
+    """Returns a step whose state counts its steps since the last reset."""
+
+    def step(inputs):
+        state = inputs[-1] * inputs[1].reshape(-1, 1, 1, 1) if keep else inputs[-1]
+        return [inputs[0][:, 0, 0, :2], inputs[0][:, 0, 0, :2], state + 1]
+
+    return step
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_state_is_fed_back_and_cleared_where_a_stream_starts_anew(tiny, keep):
+    contract = replace(tiny, state=(StateTensor("count", (1, 2, 2)),), keep_memory=keep)
+    chained = ChainedStep(counting(keep), contract, 2)
+    frames = np.zeros((2, *contract.frame_shape), np.float32)
+    counts = [chained(frames, np.array(k, np.float32))[2][:, 0, 0, 0].tolist() for k in ([0, 0], [1, 1], [1, 0])]
+    assert counts == [[1, 1], [2, 2], [3, 1]]
 
 
 @pytest.fixture
