@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,11 @@ class _Exporter:
         self._ground = None if request.data is None else ProvingGround(checkpoint, request.data)
         self._frames: list[Array] = [] if self._ground is None else self._ground.validation(self._contract)
 
+    @cached_property
+    def _calibration(self) -> list[Array]:
+        """Frames for int8, the same for every format, so that they are read once."""
+        return [] if self._ground is None else self._ground.calibration(self._contract)
+
     def contract(self, format_: ExportFormat, precision: Precision) -> Contract:
         """Returns what a file will say, its golden vectors' digest left out; raises where it cannot be made."""
         contract = format_.contract(replace(self._contract, precision=precision), self._request.options)
@@ -192,11 +198,10 @@ class _Exporter:
     def _written(self, format_: ExportFormat, contract: Contract, path: Path, target: Path) -> tuple[Step, Contract]:
         """Writes a file and loads it again."""
         hyper = self._hyperparameters
-        calibration = self._ground.calibration(contract) if self._ground and contract.precision == "int8" else []
+        calibration = self._calibration if contract.precision == "int8" else []
+        job = ExportJob(self._classifier, contract, calibration, hyper.label_delta_t, hyper.use_label_freq)
         try:
-            format_.write(
-                ExportJob(self._classifier, contract, calibration, hyper.label_delta_t, hyper.use_label_freq), path
-            )
+            format_.write(job, path)
             return format_.load(path)
         except EdgeclfError:
             raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from edgeclf.models import Classifier
 from edgeclf_runtime.contract import Contract
@@ -43,13 +43,7 @@ class ExportOptions:
     @property
     def given(self) -> list[Option]:
         """Names of those that were asked for."""
-        values: dict[Option, object] = {
-            "opset": self.opset,
-            "batch": self.batch,
-            "float32_edges": self.float32_edges or None,
-            "sensor_size": self.sensor_size,
-        }
-        return [name for name, value in values.items() if value is not None]
+        return [cast("Option", f.name) for f in fields(self) if getattr(self, f.name) != f.default]
 
 
 @dataclass(frozen=True)
