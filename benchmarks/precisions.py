@@ -35,7 +35,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,15 @@ from edgeclf_runtime.precision import Precision
 from edgeclf_runtime.preprocessing import create_preprocessing
 from machine import processor
 
-MODELS = {"ConvRNNClassifier": 1, "LeNetClassifier": 1, "Mobilenetv2Classifier": 3, "SqueezenetClassifier": 3}
+if TYPE_CHECKING:  # the measured processes load no PyTorch
+    from edgeclf.hyperparameters import ModelName
+
+MODELS: dict[ModelName, int] = {
+    "ConvRNNClassifier": 1,
+    "LeNetClassifier": 1,
+    "Mobilenetv2Classifier": 3,
+    "SqueezenetClassifier": 3,
+}
 """Frames that each looks at: those without a recurrent layer keep the last two as their state."""
 
 CLASSES = ("paper", "rock", "scissor")
@@ -111,7 +119,7 @@ def event_frames(samples: Path) -> tuple[NDArray[np.float32], str]:
     return np.stack(frames), path.name
 
 
-def export_all(model: str, folder: Path, frames: NDArray[np.float32]) -> dict[Precision, Path]:
+def export_all(model: ModelName, folder: Path, frames: NDArray[np.float32]) -> dict[Precision, Path]:
     """Writes a model with random weights in every precision."""
     import torch
 
@@ -121,8 +129,8 @@ def export_all(model: str, folder: Path, frames: NDArray[np.float32]) -> dict[Pr
     from edgeclf_export.step_graph import contract_of
 
     hyper = HyperParameters(
-        models=model,  # type: ignore[arg-type]  # a key of MODELS
-        classes=model_classes(model, CLASSES),  # type: ignore[arg-type]
+        models=model,
+        classes=model_classes(model, CLASSES),
         height=HEIGHT,
         width=WIDTH,
         delta_t=10_000,
