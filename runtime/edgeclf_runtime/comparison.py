@@ -70,14 +70,6 @@ class Comparison:
             )
         return found + list(self.broken)
 
-    @property
-    def worst(self) -> tuple[str, OutputDifference]:
-        """The output with the largest absolute difference; NaN counts as largest."""
-        return max(
-            self.outputs.items(),
-            key=lambda item: math.inf if math.isnan(item[1].max_absolute) else item[1].max_absolute,
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """Returns what a JSON document says of it."""
         return {

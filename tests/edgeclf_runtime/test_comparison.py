@@ -39,7 +39,6 @@ def test_by_hand():
     assert found.steps == 2
     assert found.outputs["logits"] == OutputDifference(1.0, 1.5 / 4, pytest.approx(math.sqrt(1.25 / 8.25)))
     assert found.outputs["next_state.h"] == OutputDifference(1.0, 1.0, 0.25)
-    assert found.worst[1].max_absolute == 1.0
 
 
 def test_small_types_do_not_overflow():
@@ -84,7 +83,6 @@ def test_nan_is_not_forgotten(bad_step):
     found = compared(*steps)
     assert not found
     assert math.isnan(found.outputs["logits"].max_absolute)
-    assert found.worst[0] == "logits"
 
 
 def test_small_state_is_seen_by_its_own_size():
