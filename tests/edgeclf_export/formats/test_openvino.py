@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,14 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from edgeclf.checkpoint import load_checkpoint
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf_export.formats.base import ExportJob, ExportOptions
 from edgeclf_export.formats.openvino import OpenVinoFormat, import_openvino
-from edgeclf_export.step_graph import contract_of
-from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import ContractError
-from edgeclf_runtime.precision import Precision
+from tests.edgeclf_export.formats.beside_pytorch import (
+    EXPORT,
+    assert_chained_steps_equal_whole_sequences,
+    assert_one_step_equals_pytorch,
+    inputs_of_a_step,
+    job_of,
+    step_of_pytorch,
+    written_elsewhere,
+)
 
 pytestmark = pytest.mark.slow  # exports every case
 
@@ -40,66 +44,20 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 """
-ELSEWHERE = """
-import sys
-from pathlib import Path
-from edgeclf.checkpoint import load_checkpoint
-from edgeclf_export.formats.base import ExportJob, ExportOptions
-from edgeclf_export.formats.openvino import OpenVinoFormat
-from edgeclf_export.step_graph import contract_of
-
-for checkpoint in reversed(sys.argv[1:]):
-    loaded = load_checkpoint(Path(checkpoint))
-    classifier = loaded.build_model()
-    contract = OpenVinoFormat().contract(contract_of(loaded, classifier), ExportOptions())
-    OpenVinoFormat().write(ExportJob(classifier, contract), Path(Path(checkpoint).stem + ".xml"))
-"""
+FORMAT = OpenVinoFormat()
 
 
 @pytest.fixture(scope="module")
 def elsewhere(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same checkpoints written in another order, under other names, by another process in another folder."""
-    folder = tmp_path_factory.mktemp("somewhere else")
-    command = [sys.executable, "-W", "error", "-c", ELSEWHERE, *(str(path) for path in checkpoints.values())]
-    subprocess.run(command, cwd=folder, check=True)
-    return folder
+    return written_elsewhere(FORMAT, checkpoints.values(), tmp_path_factory.mktemp("somewhere else"))
 
 
 @pytest.fixture(scope="module")
 def written(case_name: str, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
-    classifier, contract = job_of(checkpoints[case_name])
+    classifier, contract = job_of(FORMAT, checkpoints[case_name])
     path = tmp_path_factory.mktemp("openvino") / "model.xml"
-    OpenVinoFormat().write(ExportJob(classifier, contract), path)
+    FORMAT.write(ExportJob(classifier, contract), path)
     return path, contract, classifier
-
-
-def job_of(checkpoint: Path, precision: Precision = "fp32", options: ExportOptions | None = None):
-    loaded = load_checkpoint(checkpoint)
-    classifier = loaded.build_model()
-    contract = replace(contract_of(loaded, classifier), precision=precision)
-    return classifier, OpenVinoFormat().contract(contract, options or ExportOptions())
-
-
-def inputs_of_a_step(contract: Contract, batch: int, seed: int = 0) -> list[np.ndarray]:
-    """Frames, a stream of every three that starts anew, and a state that is not zero."""
-    rng = np.random.default_rng(seed)
-    keep = [np.arange(batch) % 3 != 1] if contract.state else []
-    state = [rng.standard_normal((batch, *tensor.shape)).astype(contract.state_type) for tensor in contract.state]
-    frames = rng.random((batch, *contract.frame_shape))
-    return [*(value.astype(contract.edge_type) for value in (frames, *keep)), *state]
-
-
-def step_of_pytorch(classifier, contract: Contract, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """The classifier's own step in float32, on a state that was cleared row by row."""
-    frames, *memory = (torch.tensor(value, dtype=torch.float32) for value in inputs)
-    state = dict(zip([tensor.name for tensor in contract.state], memory[1:], strict=True))
-    for value in state.values():
-        for k, kept in enumerate(memory[0]):
-            if not kept:
-                value[k] = 0.0
-    with torch.inference_mode():
-        logits, after = classifier.step(frames, state)
-    return [value.numpy() for value in (logits, logits.softmax(1), *(after[tensor.name] for tensor in contract.state))]
 
 
 def read(path: Path):
@@ -122,28 +80,14 @@ def test_graph_has_the_names_and_shapes_of_the_contract_in_its_order(written) ->
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_one_step_equals_pytorch_at_any_batch_size(written, batch: int) -> None:
     path, contract, classifier = written
-    step, _ = OpenVinoFormat().load(path)
-    inputs = inputs_of_a_step(contract, batch)
-    expected = step_of_pytorch(classifier, contract, inputs)
-    for name, value, right in zip(contract.output_names, step(inputs), expected, strict=True):
-        np.testing.assert_allclose(value, right, atol=1e-5, rtol=1e-4, err_msg=name)
+    step, _ = FORMAT.load(path)
+    assert_one_step_equals_pytorch(step, contract, classifier, batch)
 
 
 def test_chained_steps_equal_the_classifier_on_whole_sequences(written) -> None:
     path, contract, classifier = written
-    step, _ = OpenVinoFormat().load(path)
-    rng = np.random.default_rng(1)
-    frames = (rng.random((12, 2, *contract.frame_shape)) < 0.1).astype(np.float32)
-    state = [np.zeros((2, *tensor.shape), np.float32) for tensor in contract.state]
-    found = []
-    for k, frame in enumerate(frames):
-        keep = [np.array([1.0, k != 7], np.float32)] if contract.state else []  # the second stream starts anew at 7
-        logits, _, *state = step([frame, *keep, *state])
-        found.append(logits)
-    with torch.inference_mode():
-        first = classifier(torch.from_numpy(frames[:, :1]))
-        second = torch.cat([classifier(torch.from_numpy(part)) for part in (frames[:7, 1:], frames[7:, 1:])])
-    np.testing.assert_allclose(np.stack(found), torch.cat([first, second], dim=1).numpy(), atol=1e-5, rtol=1e-4)
+    step, _ = FORMAT.load(path)
+    assert_chained_steps_equal_whole_sequences(step, contract, classifier)
 
 
 def test_output_that_is_an_input_keeps_its_name(tmp_path: Path) -> None:
@@ -162,9 +106,9 @@ def test_output_that_is_an_input_keeps_its_name(tmp_path: Path) -> None:
     )
     weights = {f"net.{name}": value for name, value in hyper.build_model().state_dict().items()}
     torch.save({"hyper_parameters": hyper.to_dict(), "state_dict": weights}, tmp_path / "two.ckpt")
-    classifier, contract = job_of(tmp_path / "two.ckpt")
-    OpenVinoFormat().write(ExportJob(classifier, contract), tmp_path / "two.xml")
-    step, _ = OpenVinoFormat().load(tmp_path / "two.xml")
+    classifier, contract = job_of(FORMAT, tmp_path / "two.ckpt")
+    FORMAT.write(ExportJob(classifier, contract), tmp_path / "two.xml")
+    step, _ = FORMAT.load(tmp_path / "two.xml")
     inputs = inputs_of_a_step(contract, batch=2)
     _, _, after = step(inputs)
     assert contract.state[0].shape == contract.frame_shape
@@ -172,11 +116,11 @@ def test_output_that_is_an_input_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_batch_is_fixed_where_asked_for(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    classifier, contract = job_of(checkpoints["ConvRNNClassifier"], options=ExportOptions(batch=3))
-    OpenVinoFormat().write(ExportJob(classifier, contract), tmp_path / "three.xml")
+    classifier, contract = job_of(FORMAT, checkpoints["ConvRNNClassifier"], options=ExportOptions(batch=3))
+    FORMAT.write(ExportJob(classifier, contract), tmp_path / "three.xml")
     model = read(tmp_path / "three.xml")
     assert {value.partial_shape[0].get_length() for value in [*model.inputs, *model.outputs]} == {3}
-    step, inside = OpenVinoFormat().load(tmp_path / "three.xml")
+    step, inside = FORMAT.load(tmp_path / "three.xml")
     assert inside.batch == 3
     inputs = inputs_of_a_step(contract, batch=3)
     for value, right in zip(step(inputs), step_of_pytorch(classifier, contract, inputs), strict=True):
@@ -185,9 +129,9 @@ def test_batch_is_fixed_where_asked_for(checkpoints: dict[str, Path], tmp_path: 
 
 @pytest.mark.parametrize("options", [ExportOptions(), ExportOptions(float32_edges=True)])
 def test_fp16_has_the_types_of_its_contract(case_name: str, checkpoints, tmp_path: Path, options) -> None:
-    classifier, contract = job_of(checkpoints[case_name], "fp16", options)
-    OpenVinoFormat().write(ExportJob(classifier, contract), tmp_path / "model.fp16.xml")
-    step, inside = OpenVinoFormat().load(tmp_path / "model.fp16.xml")
+    classifier, contract = job_of(FORMAT, checkpoints[case_name], "fp16", options)
+    FORMAT.write(ExportJob(classifier, contract), tmp_path / "model.fp16.xml")
+    step, inside = FORMAT.load(tmp_path / "model.fp16.xml")
     assert inside == contract
     assert contract.edge_type == ("float32" if options.float32_edges else "float16")
     inputs = inputs_of_a_step(contract, batch=2)
@@ -199,11 +143,11 @@ def test_fp16_has_the_types_of_its_contract(case_name: str, checkpoints, tmp_pat
 
 @pytest.mark.parametrize("case", ["ConvRNNClassifier", "LeNetClassifier"])
 def test_int8_computes_its_convolutions_in_int8(case: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    classifier, contract = job_of(checkpoints[case], "int8")
+    classifier, contract = job_of(FORMAT, checkpoints[case], "int8")
     rng = np.random.default_rng(2)
     frames = [(rng.random((20, *contract.frame_shape)) < 0.1).astype(np.float32) for _ in range(3)]
     for name in ("model.int8.xml", "again.int8.xml"):
-        OpenVinoFormat().write(ExportJob(classifier, contract, frames), tmp_path / name)
+        FORMAT.write(ExportJob(classifier, contract, frames), tmp_path / name)
     for suffix in (".xml", ".bin"):
         assert (tmp_path / f"model.int8{suffix}").read_bytes() == (tmp_path / f"again.int8{suffix}").read_bytes()
     compiled = import_openvino().Core().compile_model(read(tmp_path / "model.int8.xml"), "CPU")
@@ -212,7 +156,7 @@ def test_int8_computes_its_convolutions_in_int8(case: str, checkpoints: dict[str
         i["runtimePrecision"].astype(str) for i in information if i["layerType"].astype(str) == "Convolution"
     ]
     assert len([kind for kind in computed_in if kind in ("u8", "i8")]) >= len(computed_in) / 2
-    step, inside = OpenVinoFormat().load(tmp_path / "model.int8.xml")
+    step, inside = FORMAT.load(tmp_path / "model.int8.xml")
     assert inside == contract
     state = [np.zeros((1, *tensor.shape), np.float32) for tensor in contract.state]
     for frame in frames[0]:
@@ -234,9 +178,9 @@ def test_every_precision_says_what_the_cpu_computes_in(checkpoints, tmp_path: Pa
 
     monkeypatch.setattr(core, "compile_model", spy)
     for precision in ("fp32", "fp16"):
-        classifier, contract = job_of(checkpoints["LeNetClassifier"], precision)
-        OpenVinoFormat().write(ExportJob(classifier, contract), tmp_path / f"{precision}.xml")
-        OpenVinoFormat().load(tmp_path / f"{precision}.xml")
+        classifier, contract = job_of(FORMAT, checkpoints["LeNetClassifier"], precision)
+        FORMAT.write(ExportJob(classifier, contract), tmp_path / f"{precision}.xml")
+        FORMAT.load(tmp_path / f"{precision}.xml")
     assert asked == [("CPU", {"INFERENCE_PRECISION_HINT": kind}) for kind in ("f32", "f16")]
 
 
@@ -261,7 +205,7 @@ def test_metadata_is_the_contract_in_the_models_information(written) -> None:
     element = ElementTree.parse(path).getroot().find("rt_info/edgeclf")
     assert element is not None
     assert element.get("value") == contract.to_json()
-    assert OpenVinoFormat().load(path)[1] == contract
+    assert FORMAT.load(path)[1] == contract
     assert contract.versions["openvino"].split(".")[0] in element.get("value", "")
 
 
@@ -280,10 +224,10 @@ def test_nothing_of_this_machine_is_inside(written) -> None:
 
 def test_nobody_is_told_of_an_export(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     """OpenVINO would send events when it is imported and when it converts, where nobody has forbidden it."""
-    script = WITHOUT_NETWORK + ELSEWHERE + "OpenVinoFormat().load(Path(Path(checkpoint).stem + '.xml'))"
+    script = WITHOUT_NETWORK + EXPORT + "format_.load(Path(Path(checkpoint).stem + '.xml'))"
     in_ci = ("CI", "TF_BUILD", "JENKINS_URL")  # where OpenVINO sends nothing by itself
     environment = {name: value for name, value in os.environ.items() if name not in in_ci} | {"HOME": str(tmp_path)}
-    command = [sys.executable, "-W", "error", "-c", script, str(checkpoints["LeNetClassifier"])]
+    command = [sys.executable, "-W", "error", "-c", script, FORMAT.name, str(checkpoints["LeNetClassifier"])]
     done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     assert done.stdout == ""
     assert (tmp_path / "LeNetClassifier.xml").is_file()
@@ -300,4 +244,4 @@ def test_model_without_a_contract_is_refused(written, tmp_path: Path) -> None:
     tree.write(foreign)
     foreign.with_suffix(".bin").write_bytes(path.with_suffix(".bin").read_bytes())
     with pytest.raises(ContractError, match=r"foreign\.xml: this model was not exported by edgeclf"):
-        OpenVinoFormat().load(foreign)
+        FORMAT.load(foreign)
