@@ -50,11 +50,8 @@ def small_hyperparameters(model: ModelName, num_ev_reps: int) -> HyperParameters
     )
 
 
-def write_checkpoint(path: Path, model: ModelName, num_ev_reps: int) -> Path:
-    """Writes a checkpoint whose weights and statistics are large enough that an error in any of them shows."""
-    torch.manual_seed(MODEL_NAMES.index(model))
-    hyper = small_hyperparameters(model, num_ev_reps)
-    network = hyper.build_model()
+def settle_statistics(network: nn.Module) -> None:
+    """Gives the batch normalisations of a network statistics and weights as after training."""
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -62,6 +59,14 @@ def write_checkpoint(path: Path, model: ModelName, num_ev_reps: int) -> Path:
                 module.running_var.uniform_(0.05, 0.5)
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.3, 0.3)
+
+
+def write_checkpoint(path: Path, model: ModelName, num_ev_reps: int) -> Path:
+    """Writes a checkpoint whose weights and statistics are large enough that an error in any of them shows."""
+    torch.manual_seed(MODEL_NAMES.index(model))
+    hyper = small_hyperparameters(model, num_ev_reps)
+    network = hyper.build_model()
+    settle_statistics(network)
     weights = {f"net.{name}": value for name, value in network.state_dict().items()}
     torch.save({"hyper_parameters": hyper.to_dict(), "state_dict": weights}, path)
     return path

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeclf.cli import main
 from edgeclf_runtime.contract import METADATA_KEY, Contract, StateTensor
@@ -298,3 +298,26 @@ def edgeclf(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+@pytest.fixture
+def write_events_model(tmp_path: Path) -> Callable[[str, Contract, Array], Path]:
+    """Writes a model that takes events and gives their mean, multiplied by weights `[4, 4]`, as logits."""
+
+    def write(name: str, contract: Contract, weights: Array) -> Path:
+        nodes = [
+            helper.make_node("Cast", ["events"], ["values"], to=1),
+            helper.make_node("ReduceMean", ["values"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ]
+        outputs = [helper.make_tensor_value_info(name, 1, [1, 4]) for name in ("logits", "probabilities")]
+        inputs = [helper.make_tensor_value_info("events", 7, ["n", 4])]
+        graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(weights, "weights")])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+        path = tmp_path / name
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from edgeclf_runtime.contract import StateTensor
 from edgeclf_runtime.errors import (
@@ -219,27 +219,9 @@ def test_batch_other_than_stated(write_model, in_graph, stated):
 # Files for other programs.
 
 
-def model_of_events(tmp_path, contract):
-    """A model that takes events and gives their mean, multiplied, as logits."""
+def test_model_that_takes_events(write_events_model, tiny):
     weights = np.arange(16, dtype=np.float32).reshape(4, 4) / 100
-    nodes = [
-        helper.make_node("Cast", ["events"], ["values"], to=1),
-        helper.make_node("ReduceMean", ["values"], ["mean"], axes=[0], keepdims=1),
-        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    outputs = [helper.make_tensor_value_info(name, 1, [1, 4]) for name in ("logits", "probabilities")]
-    inputs = [helper.make_tensor_value_info("events", 7, ["n", 4])]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(weights, "weights")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"edgeclf": contract.to_json()})
-    path = tmp_path / "events.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path, weights
-
-
-def test_model_that_takes_events(tmp_path, tiny):
-    path, weights = model_of_events(tmp_path, replace(tiny, takes="events", state=()))
+    path = write_events_model("events.onnx", replace(tiny, takes="events", state=()), weights)
     with pytest.raises(
         ContractError, match=r"events\.onnx: this file is for programs without edgeclf: it takes events"
     ):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 import edgeclf
@@ -23,6 +23,7 @@ from edgeclf_export.step_graph import contract_of
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.golden import Step
 from edgeclf_runtime.session import Classifier
+from tests.edgeclf_export.conftest import settle_statistics
 
 pytestmark = pytest.mark.slow  # exports every case
 
@@ -263,13 +264,8 @@ def _feed_forward_checkpoint(path: Path, model: str) -> Path:
     )
     torch.manual_seed(11)
     network = HyperParameters.from_mapping(vars(hyper)).build_model()
+    settle_statistics(network)
     with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.uniform_(-0.3, 0.3)
-                module.running_var.uniform_(0.05, 0.5)
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.uniform_(-0.3, 0.3)
         list(network.parameters())[-2].mul_(10)  # so that the classes' outputs lie well apart
     weights = {f"net.{name}": value for name, value in network.state_dict().items()}
     torch.save({"hyper_parameters": hyper, "state_dict": weights, "epoch": 4}, path)

@@ -185,7 +185,7 @@ def test_check_of_a_model_whose_memory_a_server_keeps(edgeclf, write_model):
     assert edgeclf("inspect", write_model(keep_memory=False, vectors=True), "--check").code == 0
 
 
-def test_check_of_a_model_that_takes_events(edgeclf, tmp_path, tiny):
+def test_check_of_a_model_that_takes_events(edgeclf, write_events_model, tmp_path, tiny):
     rng = np.random.default_rng(0)
     weights = rng.random((4, 4)).astype(np.float32) / 50
     events = rng.integers(0, 30, (3, 40, 4))
@@ -193,19 +193,7 @@ def test_check_of_a_model_that_takes_events(edgeclf, tmp_path, tiny):
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     np.savez(tmp_path / "e.golden.npz", events=events, logits=logits, probabilities=probabilities)
     digest = hashlib.sha256((tmp_path / "e.golden.npz").read_bytes()).hexdigest()
-    nodes = [
-        helper.make_node("Cast", ["events"], ["values"], to=1),
-        helper.make_node("ReduceMean", ["values"], ["mean"], axes=[0], keepdims=1),
-        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    outputs = [helper.make_tensor_value_info(name, 1, [1, 4]) for name in ("logits", "probabilities")]
-    inputs = [helper.make_tensor_value_info("events", 7, ["n", 4])]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(weights, "weights")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    contract = replace(tiny, takes="events", state=(), golden_sha256=digest)
-    helper.set_model_props(model, {"edgeclf": contract.to_json()})
-    onnx.save(model, tmp_path / "e.onnx")
+    write_events_model("e.onnx", replace(tiny, takes="events", state=(), golden_sha256=digest), weights)
     ended = edgeclf("inspect", tmp_path / "e.onnx", "--check")
     assert ended.code == 0
     assert ("input", "events [n, 4] int64") in rows_of(ended.out)
