@@ -19,8 +19,8 @@ from edgeclf.evaluation import RecordingLogits, evaluate
 from edgeclf.utils_metrics import compute_kpis
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.frames import open_frames
 from edgeclf_runtime.session import Classifier, Device
-from edgeclf_runtime.sources import open_source
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def _auroc_tolerances(reference: list[RecordingLogits], labels: Sequence[str]) -
 
 def _run_exported(classifier: Classifier, recording: LabelledRecording) -> RecordingLogits:
     classifier.reset()
-    source = open_source(recording.path, classifier.contract)
+    source = open_frames(recording.path, classifier.contract)
     logits = np.stack([classifier.step(frame.data[None]).logits[0] for frame in source])
     return RecordingLogits(
         recording.path.stem,

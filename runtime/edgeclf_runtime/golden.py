@@ -126,5 +126,5 @@ def require_passed(comparison: Comparison, model: str | Path) -> None:
     if not comparison:
         raise CheckFailedError(
             f"{model}: on this machine it does not compute what it did where it was exported: "
-            f"{'; '.join(comparison.problems)}. Install another release of ONNX Runtime, or use another device."
+            f"{'; '.join(comparison.problems)}. Install another release of what runs it, or use another device."
         )

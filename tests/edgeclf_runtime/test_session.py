@@ -1,24 +1,17 @@
 from __future__ import annotations
 
-import logging
-import sys
+import gc
+import weakref
+import zipfile
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import helper
 
 from edgeclf_runtime.contract import StateTensor
-from edgeclf_runtime.errors import (
-    ContractError,
-    DeviceError,
-    EdgeclfError,
-    InputFileError,
-    MissingPackageError,
-    UsageError,
-)
-from edgeclf_runtime.session import Classifier, open_model, optimised_graph
+from edgeclf_runtime.errors import ContractError, EdgeclfError, InputFileError, UsageError
+from edgeclf_runtime.session import Classifier, DeviceOptions, open_model, optimised_graph
 
 
 def frames_of(count, seed=0):
@@ -84,12 +77,93 @@ def test_some_of_the_streams_in_any_order(write_model, outputs_by_hand):
     used, found = [0, 0, 0], [[], [], []]
     with Classifier.load(write_model(), "cpu", streams=3) as classifier:
         for streams in ([0, 1, 2], [2, 0], [1], [2, 1], [0]):
-            predictions = classifier.step(np.stack([frames[i][used[i]] for i in streams]), streams)
+            predictions = classifier.step(np.stack([frames[i][used[i]] for i in streams]), streams=streams)
             for row, i in enumerate(streams):
                 found[i].append(predictions.logits[row])
                 used[i] += 1
     for i in range(3):
         assert_near(found[i], outputs_by_hand(frames[i][: used[i]])[0])
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_keep_makes_streams_start_anew_with_a_frame(write_model, outputs_by_hand, batch):
+    frames = [frames_of(8, seed=seed) for seed in range(3)]
+    resets = [(0, 4), (0,), (0, 2, 6)]
+    with Classifier.load(write_model(batch=batch), "cpu", streams=3) as classifier:
+        found = []
+        for k in range(8):
+            keep = np.array([k not in reset for reset in resets], np.float32)
+            found.append(classifier.step(np.stack([f[k] for f in frames]), keep if k else None).logits)
+    for i in range(3):
+        assert_near(np.array(found)[:, i], outputs_by_hand(frames[i], resets=resets[i])[0])
+
+
+@pytest.mark.parametrize("batch", [None, 8])
+def test_eight_streams_are_as_each_alone(write_model, outputs_by_hand, batch):
+    frames = [frames_of(12, seed=seed) for seed in range(8)]
+    with Classifier.load(write_model(batch=batch), "cpu", streams=8) as classifier:
+        found = []
+        for k in range(12):
+            if k:
+                classifier.reset(k % 8)
+            found.append(classifier.step(np.stack([f[k] for f in frames])).logits)
+    for i in range(8):
+        resets = (0, *(k for k in range(1, 12) if k % 8 == i))
+        assert_near(np.array(found)[:, i], outputs_by_hand(frames[i], resets)[0])
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_warm_up_leaves_the_streams_alone(write_model, outputs_by_hand, batch):
+    frames = frames_of(4)
+    with Classifier.load(write_model(batch=batch), "cpu", warm_up=2) as classifier:
+        found = []
+        for frame in frames:
+            found.append(classifier.step(frame[None]).logits[0])
+            classifier.warm_up()
+    assert_near(found, outputs_by_hand(frames)[0])
+
+
+# The mean of the last probabilities.
+
+
+def test_rolling_window(write_model):
+    frames = [frames_of(9, seed=seed) for seed in range(2)]
+    starts = [(0,), (0, 3, 7)]  # reset at 3, by keep at 7
+    path = write_model(state=())
+    with (
+        Classifier.load(path, "cpu", streams=2, rolling_window=4) as rolling,
+        Classifier.load(path, "cpu", streams=2) as plain,
+    ):
+        single, found = [], []
+        for k in range(9):
+            if k == 3:
+                rolling.reset(1)
+            given = np.stack([frames[0][k], frames[1][k]])
+            single.append(plain.step(given))
+            found.append(rolling.step(given, keep=[1, k != 7]))
+    np.testing.assert_array_equal([p.logits for p in found], [p.logits for p in single])
+    for i in range(2):
+        for k in range(9):
+            begin = max(k - 3, *(start for start in starts[i] if start <= k))
+            mean = np.mean([p.probabilities[i] for p in single[begin : k + 1]], axis=0)
+            assert_near(found[k].probabilities[i], mean)
+    assert found[0].probabilities.dtype == np.float32
+
+
+def test_rolling_window_of_streams_that_are_not_in_step(write_model):
+    frames = frames_of(4)
+    with Classifier.load(write_model(state=()), "cpu", streams=3, rolling_window=2) as classifier:
+        first = classifier.step(frames[:1], streams=[2])
+        both = classifier.step(frames[1:3], streams=[2, 0])
+    with Classifier.load(write_model(state=()), "cpu", streams=3) as plain:
+        alone = plain.step(frames[:3]).probabilities
+    assert_near(first.probabilities[0], alone[0])
+    assert_near(both.probabilities, [(alone[0] + alone[1]) / 2, alone[2]])
+
+
+def test_rolling_window_of_nothing(write_model):
+    with pytest.raises(UsageError, match="at least one frame"):
+        Classifier.load(write_model(), "cpu", rolling_window=0)
 
 
 def test_model_without_memory(write_model):
@@ -111,12 +185,29 @@ def test_frames_of_another_shape(write_model, shape):
         classifier.step(np.zeros(shape, np.float32))
 
 
-def test_failure_of_onnx_runtime_is_a_sentence(write_model, monkeypatch):
+@pytest.mark.parametrize("streams", [[1], [-1], [0, 2]])
+def test_streams_that_are_not_there(write_model, streams):
     with Classifier.load(write_model(), "cpu") as classifier:
-        monkeypatch.setitem(classifier.__dict__, "_state", [np.zeros((1, 5), np.float32)] * 2)
-        with pytest.raises(EdgeclfError, match=r"ONNX Runtime failed on a frame \(.+\); try") as raised:
-            classifier.step(frames_of(1))
-    assert raised.value.exit_code == 1
+        with pytest.raises(UsageError, match=r"There is no stream (1|-1|2); the classifier keeps 1, from 0 on"):
+            classifier.step(frames_of(len(streams)), streams=streams)
+        with pytest.raises(UsageError, match="There is no stream"):
+            classifier.reset(streams[-1])
+
+
+def test_a_stream_named_twice(write_model):
+    with (
+        Classifier.load(write_model(), "cpu", streams=2) as classifier,
+        pytest.raises(UsageError, match="name one twice"),
+    ):
+        classifier.step(frames_of(2), streams=[1, 1])
+
+
+def test_keep_of_another_length(write_model):
+    with (
+        Classifier.load(write_model(), "cpu", streams=2) as classifier,
+        pytest.raises(UsageError, match="A step of 2 streams takes as many values of keep, not 1"),
+    ):
+        classifier.step(frames_of(2), keep=[1])
 
 
 def test_no_stream(write_model):
@@ -138,7 +229,8 @@ def test_folder(tmp_path):
 
 
 def test_a_checkpoint_is_told_apart(tmp_path):
-    (tmp_path / "a.ckpt").write_bytes(b"PK\x03\x04" + bytes(100))
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
+        archive.writestr("a/data.pkl", b"")
     with pytest.raises(InputFileError, match=r"a\.ckpt: this is a file of PyTorch's.* `edgeclf export`"):
         Classifier.load(tmp_path / "a.ckpt", "cpu")
 
@@ -167,15 +259,10 @@ def test_text_in_it_that_is_damaged(write_model, capfd, what):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("a.ts", "TorchScript"), ("a.ptjit", "TorchScript"), ("a.pt2", r"torch\.export"), ("a.xml", "OpenVINO")],
-)
-def test_files_that_other_programs_run(tmp_path, name, kind):
-    (tmp_path / name).write_bytes(b"PK\x03\x04")
-    for load in (Classifier.load, open_model, optimised_graph):
-        with pytest.raises(InputFileError, match=rf"this is a {kind} file, .*give the \.onnx"):
-            load(tmp_path / name, "cpu")
+def test_only_of_onnx_the_graph_is_shown(tmp_path):
+    (tmp_path / "a.ts").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputFileError, match=r"a\.ts: this is not an ONNX file, .* give the \.onnx"):
+        optimised_graph(tmp_path / "a.ts", "cpu")
 
 
 def test_what_onnx_runtime_refuses(tmp_path, tiny):
@@ -254,8 +341,17 @@ def test_running_without_the_streams_memory(write_model, outputs_by_hand):
         second = classifier.step(frames[1:])
     assert_near(alone[0], outputs_by_hand(frames[1:])[0])
     assert_near(second.logits, outputs_by_hand(frames)[0][1:])
-    with pytest.raises(UsageError, match="was closed"):
-        classifier.run([])
+    for use in (lambda: classifier.run([]), lambda: classifier.step(frames[:1]), classifier.reset, classifier.warm_up):
+        with pytest.raises(UsageError, match="was closed"):
+            use()
+
+
+def test_the_end_of_the_block_releases_the_session(write_model):
+    with Classifier.load(write_model(), "cpu", streams=2) as classifier:
+        classifier.step(frames_of(2))
+        released = weakref.ref(classifier._model.session)
+    gc.collect()
+    assert released() is None
 
 
 def test_model_that_lacks_what_its_contract_names(write_model, tiny):
@@ -285,7 +381,7 @@ def test_fewer_streams_than_the_model_was_exported_for(write_model, outputs_by_h
     a, b = frames_of(4, seed=1), frames_of(4, seed=2)
     with Classifier.load(write_model(batch=3), "cpu", streams=2) as classifier:
         found = [classifier.step(np.stack([a[k], b[k]])).logits for k in range(3)]
-        last = classifier.step(b[3:], [1]).logits
+        last = classifier.step(b[3:], streams=[1]).logits
     assert np.array(found).shape == (3, 2, 4)
     assert_near(np.array(found)[:, 0], outputs_by_hand(a[:3])[0])
     assert_near([*np.array(found)[:, 1], last[0]], outputs_by_hand(b)[0])
@@ -303,99 +399,17 @@ def test_what_onnx_runtime_makes_of_a_graph(write_model):
     assert after.operators["Softmax"] == 1
 
 
-# Devices.
+# Options.
 
 
-@pytest.fixture
-def providers(monkeypatch):
-    """Pretends that an ONNX Runtime has these providers, of which the second really start; gives what is asked for."""
-    real, asked = onnxruntime.InferenceSession, []
-
-    def pretend(available, starting):
-        class Session:
-            def __init__(self, path, options, providers, **more):
-                asked.append((providers, options.intra_op_num_threads))
-                if starting is None and CUDA in providers:
-                    raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient")
-                self._real = real(path, options, providers=["CPUExecutionProvider"], **more)
-
-            def get_providers(self):
-                return starting or [CPU]
-
-            def __getattr__(self, name):
-                return getattr(self._real, name)
-
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
-        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-        return asked
-
-    return pretend
-
-
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-
-
-@pytest.fixture
-def logged(caplog):
-    caplog.set_level(logging.INFO, "edgeclf_runtime")
-    return caplog
-
-
-@pytest.mark.parametrize("device", ["cuda", "auto"])
-def test_cuda_that_starts(write_model, providers, logged, device):
-    asked = providers([CUDA, CPU], [CUDA, CPU])
-    assert Classifier.load(write_model(), device, threads=2).device == "cuda"
-    assert asked == [([CUDA, CPU], 2)]
-    assert logged.messages == ["Running on CUDA."]
-
-
-def test_cpu_asks_for_nothing_else(write_model, providers, logged):
-    asked = providers([CUDA, CPU], [CUDA, CPU])
-    assert Classifier.load(write_model(), "cpu").device == "cpu"
-    assert asked == [([CPU], 0)]
-    assert logged.messages == []
-
-
-def test_auto_on_the_cpu_build(write_model, providers, logged):
-    providers([CPU], [CPU])
-    assert Classifier.load(write_model()).device == "cpu"
-    assert logged.messages == ["Running on the CPU: the installed ONNX Runtime is its CPU build."]
-
-
-@pytest.mark.parametrize("starting", [[CPU], None])
-def test_auto_where_cuda_does_not_start(write_model, providers, logged, starting):
-    # ONNX Runtime lists the provider, and the session runs on the CPU in silence, or there is none.
-    providers([CUDA, CPU], starting)
-    classifier = Classifier.load(write_model(), "auto")
-    assert classifier.device == "cpu"
-    assert logged.messages == ["Running on the CPU: the CUDA provider of the installed ONNX Runtime does not start."]
-
-
-@pytest.mark.parametrize(
-    ("available", "message"),
-    [
-        ([CPU], r"is its CPU build; pip uninstall onnxruntime, then pip install 'edgeclf\[gpu\]', or run with"),
-        ([CUDA, CPU], r"does not start; install a driver, CUDA and cuDNN .*, or run with --device cpu\.$"),
-    ],
-)
-def test_cuda_that_is_asked_for_and_not_there(write_model, providers, available, message):
-    providers(available, [CPU])
-    with pytest.raises(DeviceError, match=message):
-        Classifier.load(write_model(), "cuda")
-
-
-@pytest.mark.parametrize("device", ["cuda", "auto"])
-def test_damaged_file_is_not_put_down_to_cuda(tmp_path, providers, device):
-    providers([CUDA, CPU], [CUDA, CPU])
-    (tmp_path / "a.onnx").write_bytes(b"text")
-    with pytest.raises(InputFileError, match="not an ONNX model"):
-        Classifier.load(tmp_path / "a.onnx", device)
-
-
-def test_without_onnx_runtime(write_model, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'edgeclf\[cpu\]'"):
-        Classifier.load(write_model(), "cpu")
+def test_options_or_device_and_threads(write_model):
+    path = write_model()
+    with Classifier.load(path, options=DeviceOptions("cpu", threads=1)) as classifier:
+        assert classifier.device == "cpu"
+        assert classifier.placement.nodes["CPUExecutionProvider"] > 0
+    for more in ({"device": "cpu"}, {"threads": 2}):
+        with pytest.raises(UsageError, match="among the options, or without"):
+            Classifier.load(path, options=DeviceOptions("cpu"), **more)
 
 
 def test_state_names_are_matched_by_name(write_model, tiny, outputs_by_hand):

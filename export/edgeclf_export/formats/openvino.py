@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +13,8 @@ import onnx
 
 from edgeclf_export.formats.base import Array, ExportFormat, ExportJob, ExportOptions, Step
 from edgeclf_export.formats.onnx_graph import step_model
+from edgeclf_runtime.backends.openvino import ARITHMETIC, import_openvino
 from edgeclf_runtime.contract import METADATA_KEY, Contract
-from edgeclf_runtime.precision import Precision
-
-_TELEMETRY = "openvino_telemetry"
-
-ARITHMETIC: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
-"""OpenVINO's `INFERENCE_PRECISION_HINT` of each precision.
-
-It has to be given: by default a CPU with bfloat16 computes a float32 file in bfloat16, of eight bits of mantissa. With
-`f16` a CPU that has no half arithmetic computes in float32, on the same rounded weights and state.
-"""
 
 
 class OpenVinoFormat(ExportFormat):
@@ -69,18 +58,6 @@ class OpenVinoFormat(ExportFormat):
             return [outputs[name] for name in contract.output_names]
 
         return step, contract
-
-
-def import_openvino() -> Any:
-    """Imports OpenVINO with its telemetry off, and returns the module.
-
-    As soon as it is imported, and with every model that it converts, OpenVINO sends events to Google Analytics and
-    writes an identity of the user into the home folder, unless a file there says not to. Without the package
-    `openvino_telemetry` it does neither and works the same, so in this process there is no such package. Where the
-    program has imported OpenVINO itself before, what it chose stays.
-    """
-    sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]  # None: importing it is an ImportError
-    return importlib.import_module("openvino")
 
 
 def _name_layers(model: Any, source: onnx.GraphProto) -> None:

@@ -1,4 +1,4 @@
-"""`edgeclf inspect`: what an exported model says of itself, what ONNX Runtime makes of it, and whether it is right."""
+"""`edgeclf inspect`: what an exported model says of itself, what runs it here, and whether it is right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -19,7 +19,7 @@ from edgeclf_runtime.fusion import Fusion, compare_graphs
 from edgeclf_runtime.golden import golden_path
 from edgeclf_runtime.onnx_file import OnnxValue, read_onnx
 from edgeclf_runtime.self_test import difference_table, self_test
-from edgeclf_runtime.session import Device, open_model, optimised_graph
+from edgeclf_runtime.session import Backend, Device, open_model, optimised_graph
 
 
 @click.command()
@@ -27,9 +27,9 @@ from edgeclf_runtime.session import Device, open_model, optimised_graph
 @click.option("--graph", is_flag=True,
               help="Count the operators of an ONNX file, and those that ONNX Runtime runs in their place.")  # fmt: skip
 @click.option("--check", is_flag=True,
-              help="Replay the golden vectors beside an ONNX file; exit code 1 where the outputs differ.")  # fmt: skip
+              help="Replay the golden vectors beside the model; exit code 1 where the outputs differ.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True,
-              help="Where --graph and --check run.")  # fmt: skip
+              help="Where --graph and --check run; they say what does.")  # fmt: skip
 @json_option
 @verbosity_options
 def inspect(model: str, graph: bool, check: bool, device: Device, json_path: str | None) -> None:
@@ -54,23 +54,31 @@ def inspect(model: str, graph: bool, check: bool, device: Device, json_path: str
         document["graph"] = fusion.to_dict()
         texts.append(_graph_text(fusion))
     failure = None
-    if check:
-        opened = open_model(path, device)
-
-        def show(comparison: Comparison) -> None:
-            document["check"] = {"device": opened.device} | comparison.to_dict()
-            texts.append(difference_table(comparison))
-
-        try:
-            self_test(opened.run, contract, path, show)
-        except CheckFailedError as error:
-            failure = error  # what was found is shown first
+    if graph or check:
+        with open_model(path, device) as opened:
+            failure = _check(opened, path, document, texts) if check else None
+            document["runs_on"] = {"device": opened.device} | opened.placement.to_dict()
+            texts.append(f"runs on {opened.device}: {opened.placement}")
     if json_path is not None:
         write_json(json_path, document)
     else:
         click.echo("\n\n".join(texts))
     if failure is not None:
         raise failure
+
+
+def _check(model: Backend, path: Path, document: dict[str, Any], texts: list[str]) -> CheckFailedError | None:
+    """Replays the golden vectors, puts down what was found, and returns the failure, for after it has been shown."""
+
+    def show(comparison: Comparison) -> None:
+        document["check"] = {"device": model.device} | comparison.to_dict()
+        texts.append(difference_table(comparison))
+
+    try:
+        self_test(model.run, model.contract, path, show)
+    except CheckFailedError as error:
+        return error
+    return None
 
 
 GoldenState = Literal["none", "there", "missing", "other"]

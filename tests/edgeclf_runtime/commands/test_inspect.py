@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import re
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -12,6 +14,9 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
+
+from edgeclf_runtime.backends.openvino import import_openvino
+from edgeclf_runtime.contract_file import read_contract
 
 
 def rows_of(text):
@@ -156,9 +161,9 @@ def test_graph_with_what_is_not_fused(edgeclf, tmp_path, tiny):
     helper.set_model_props(model, {"edgeclf": replace(tiny, state=()).to_json()})
     onnx.save(model, tmp_path / "a.onnx")
     lines = edgeclf("inspect", tmp_path / "a.onnx", "--graph").out.splitlines()
-    assert lines[-2] == "not fused: Relu behind a convolution (1)"
-    assert lines[-1].startswith("computes nothing: ")
-    assert "Transpose (1)" in lines[-1]
+    assert lines[-4] == "not fused: Relu behind a convolution (1)"
+    assert lines[-3].startswith("computes nothing: ")
+    assert "Transpose (1)" in lines[-3]
 
 
 # --check.
@@ -234,13 +239,37 @@ def test_check_without_golden_vectors(edgeclf, write_model):
     assert "it was exported without golden vectors" in ended.error
 
 
-@pytest.mark.parametrize("option", ["--check", "--graph"])
-def test_formats_that_the_runtime_does_not_run(edgeclf, tmp_path, tiny, option):
+def test_graph_of_another_format(edgeclf, tmp_path, tiny):
     with zipfile.ZipFile(tmp_path / "a.ts", "w") as archive:
         archive.writestr("a/extra/edgeclf", tiny.to_json())
-    ended = edgeclf("inspect", tmp_path / "a.ts", option)
+    ended = edgeclf("inspect", tmp_path / "a.ts", "--graph")
     assert (ended.code, ended.out) == (2, "")
-    assert "this is a TorchScript file, and the runtime runs ONNX: give the .onnx" in ended.error
+    assert "this is not an ONNX file, and the graph of no other is shown; give the .onnx" in ended.error
+
+
+def test_check_of_another_format(edgeclf, write_model, tmp_path):
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    openvino = import_openvino()
+    source = write_model(vectors=True)
+    contract = read_contract(source)
+    model = openvino.convert_model(source)
+    model.set_rt_info(contract.to_json(), ["edgeclf"])
+    openvino.save_model(model, tmp_path / "a.xml", compress_to_fp16=False)
+    source.with_name("tiny.golden.npz").rename(tmp_path / "a.xml.golden.npz")
+    ended = edgeclf("inspect", tmp_path / "a.xml", "--check")
+    assert (ended.code, ended.err) == (0, "")
+    assert "golden vectors: passed, 6 steps" in ended.out
+    assert ended.out.endswith("\n\nruns on cpu: OpenVINO\n")
+
+
+@pytest.mark.parametrize("option", ["--check", "--graph"])
+def test_what_runs_it_is_shown(edgeclf, write_model, option):
+    path = write_model(vectors=True)
+    assert re.search(r"\n\nruns on cpu: CPUExecutionProvider \(\d+ nodes\)\n$", edgeclf("inspect", path, option).out)
+    runs_on = json.loads(edgeclf("inspect", path, option, "--json", "-").out)["runs_on"]
+    assert (runs_on["device"], runs_on["providers"], runs_on["on_cpu"]) == ("cpu", ["CPUExecutionProvider"], {})
+    assert runs_on["nodes"]["CPUExecutionProvider"] > 10
 
 
 def test_device_that_is_not_there(edgeclf, write_model, monkeypatch):
