@@ -54,6 +54,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "parity": CommandEntry(
         "edgeclf_export.commands.parity:parity", "KPIs of an exported model beside PyTorch's.", "export"
     ),
+    "doctor": CommandEntry(
+        "edgeclf_runtime.commands.doctor:doctor", "What this machine can run, and how to mend the rest.", "cpu"
+    ),
 }
 
 

@@ -82,7 +82,7 @@ def test_help_loads_no_command():
         assert entry.summary.split()[0] in out
 
 
-@pytest.mark.parametrize("name", ["run-stream", "inspect"])
+@pytest.mark.parametrize("name", ["run-stream", "inspect", "doctor"])
 def test_help_of_the_devices_commands(name):
     code, out, err, loaded = on_a_device(name, "--help")
     assert (code, err) == (0, "")
@@ -167,7 +167,17 @@ def commands():
 
 
 def test_names_that_scripts_rely_on():
-    assert {"demo", "dataset", "train", "test", "export", "inspect", "run-stream", "parity"} <= COMMANDS.keys()
+    assert {
+        "demo",
+        "dataset",
+        "train",
+        "test",
+        "export",
+        "inspect",
+        "run-stream",
+        "parity",
+        "doctor",
+    } <= COMMANDS.keys()
     assert {" ".join(words) for words, _ in commands()} >= {"dataset synth", "dataset nmnist", "dataset events"}
 
 
