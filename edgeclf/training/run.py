@@ -23,8 +23,8 @@ from edgeclf.training.checkpoints import Keeper, Patience, WholeCheckpoints
 from edgeclf.training.failures import one_line, quiet_lightning, sentences_for_failures
 from edgeclf.training.loggers import METRICS_FILE, make_loggers
 from edgeclf.training.options import TrainerOptions, TrainingResult
-from edgeclf.video import check_video_package
 from edgeclf_runtime.errors import DeviceError, EdgeclfError, InputFileError, UsageError
+from edgeclf_runtime.outputs.mp4 import check_video_package
 
 logger = logging.getLogger(__name__)
 

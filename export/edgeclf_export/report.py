@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edgeclf.event_image import event_image, image_scale
 from edgeclf_export.parity import ParityReport
 from edgeclf_runtime.files import written_whole
-from edgeclf_runtime.stream import StreamPrediction
+from edgeclf_runtime.outputs.event_image import event_image, image_scale
+from edgeclf_runtime.streaming import StreamPrediction
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1b1b }

@@ -7,6 +7,8 @@ import logging
 import math
 import os
 import sys
+import threading
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -107,7 +109,7 @@ def is_quiet() -> bool:
 def say(text: str) -> None:
     """Writes a line for people to standard error, unless `-q`."""
     if not is_quiet():
-        click.echo(text, err=True)
+        _terminal.write_line(text)
 
 
 def write_json(target: str, document: Any) -> None:
@@ -149,6 +151,75 @@ def progress(items: Iterable[T], label: str, length: int | None = None) -> Abstr
     return click.progressbar(items, label=label, length=length, file=sys.stderr, hidden=hidden)
 
 
+def show_live(text: str) -> None:
+    """Shows a text at the bottom of the terminal in place of the one before, cut off where the terminal ends.
+
+    The next thing that `say` or the log writes takes its place. Silent where standard error is no terminal, and with
+    `-q`.
+    """
+    if not is_quiet() and sys.stderr.isatty():
+        _terminal.show(fitted(text, _columns() - 1))
+
+
+def clear_live() -> None:
+    """Takes the text away that `show_live` has left, if any."""
+    _terminal.clear()
+
+
+def fitted(text: str, columns: int) -> str:
+    """Returns a text without control characters that is no wider than `columns` of a terminal.
+
+    Example:
+        >>> fitted("rock 0.93", 4), fitted("石头", 3)
+        ('rock', '石')
+    """
+    kept = ""
+    for character in text:
+        columns -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if columns < 0:
+            break
+        kept += character if character.isprintable() else "?"
+    return kept
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 80
+
+
+class _Terminal:
+    """Standard error: lines that stay, and below them one text that is written over again and again."""
+
+    _CLEAR = "\r\x1b[K"
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # the log may come from any thread, and from a signal handler amid a line
+        self._shows_text = False
+
+    def write_line(self, text: str) -> None:
+        with self._lock:
+            self.clear()
+            click.echo(text, err=True)
+
+    def show(self, text: str) -> None:
+        with self._lock:
+            self._shows_text = True
+            sys.stderr.write(self._CLEAR + text)
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        with self._lock:
+            if self._shows_text:
+                self._shows_text = False
+                sys.stderr.write(self._CLEAR)
+                sys.stderr.flush()
+
+
+_terminal = _Terminal()
+
+
 def _set_level(level: int) -> None:
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(level)
@@ -157,4 +228,4 @@ def _set_level(level: int) -> None:
 class _StandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.capitalize()}: "
-        click.echo(prefix + record.getMessage(), err=True)
+        _terminal.write_line(prefix + record.getMessage())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import logging
@@ -321,3 +322,34 @@ def write_events_model(tmp_path: Path) -> Callable[[str, Contract, Array], Path]
         return path
 
     return write
+
+
+class _FullDisk(io.FileIO):
+    """A file on a disk that has room for a number of bytes, the last of which it takes by halves."""
+
+    def __init__(self, path: Path, mode: str, room: int) -> None:
+        super().__init__(path, mode)
+        self._room = room
+
+    def write(self, data: memoryview) -> int:
+        room = self._room - self.tell()
+        if room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data[: min(len(data), max(1, room // 2))])
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes files that are opened for writing from now on ones that hold so many bytes."""
+    usual = Path.open
+
+    def fill(room: int) -> None:
+        monkeypatch.setattr(
+            Path,
+            "open",
+            lambda path, mode="r", *rest, **options: (
+                _FullDisk(path, mode, room) if "w" in mode else usual(path, mode, *rest, **options)
+            ),
+        )
+
+    return fill

@@ -179,3 +179,28 @@ def test_progress_on_a_terminal(monkeypatch, capsys, quiet):
         assert list(items) == [1, 2, 3]
     assert ("frames" in terminal.getvalue()) is not quiet
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "expected"),
+    [
+        ("rock 0.93", 4, "rock"),
+        ("rock", 4, "rock"),
+        ("石头", 3, "石"),
+        ("石头", 4, "石头"),
+        ("a\nb\x1b[K", 9, "a?b?[K"),
+        ("x", 0, ""),
+    ],
+)
+def test_text_that_fits_a_terminal(text, columns, expected):
+    assert console.fitted(text, columns) == expected
+
+
+def test_a_live_text_is_as_wide_as_the_terminal_at_most(monkeypatch):
+    console.start_logging()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    console.show_live("x" * 200)
+    console.clear_live()
+    console.clear_live()
+    assert terminal.getvalue() == "\r\x1b[K" + "x" * 79 + "\r\x1b[K"

@@ -133,7 +133,7 @@ def test_what_is_no_dat_recording_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_or_goes_away_is_a_sentence(tmp_path: Path) -> None:
-    path = write_dat(tmp_path / "a_td.dat", random_events(np.arange(5000)))
+    path = write_dat(tmp_path / "a_td.dat", random_events(np.arange(9000)))
     frames = DatFrames(index_dat(path, 1000), "histo", {})
     path.write_bytes(path.read_bytes()[:-80])
     with pytest.raises(DamagedInputError, match=r"a_td\.dat was changed while it was in use"):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeclf.event_image import event_image, image_scale
+from edgeclf_runtime.outputs.event_image import event_image, image_scale
 
 
 def test_colours_of_events() -> None:
