@@ -15,10 +15,10 @@ from edgeclf_export.parity import ParityCheck, ParityReport
 from edgeclf_export.report import stream_picture, write_report
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.files import written_whole
-from edgeclf_runtime.latency import LatencySummary, summarise
+from edgeclf_runtime.frames import open_frames
+from edgeclf_runtime.latency import LatencySummary
 from edgeclf_runtime.session import Classifier
-from edgeclf_runtime.sources import open_source
-from edgeclf_runtime.stream import StreamPrediction, run_streams
+from edgeclf_runtime.streaming import StreamPrediction, StreamRun
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,19 @@ class StreamResult:
 
 def stream(model: Path, recording: Path, output: Path) -> StreamResult:
     """Streams a recording through a model; the predictions go to `output`, a JSON object a line."""
+    predictions, frames = [], []
     with Classifier.load(model, "cpu") as classifier:
-        source = open_source(recording, classifier.contract)
-        frames = [frame.data for frame in source]  # kept for the picture; made a second time below
-        predictions = list(run_streams(classifier, [source]))
+        run = StreamRun(classifier, [open_frames(recording, classifier.contract)])
+        for prediction in run:
+            assert run.frame is not None
+            predictions.append(prediction)
+            frames.append(run.frame)
+    for failure in run.failures.values():
+        raise failure
     with written_whole(output) as temporary:
         lines = [json.dumps(prediction.to_dict(), ensure_ascii=False) for prediction in predictions]
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return StreamResult(predictions, frames, summarise([p.latency_us for p in predictions]))
+    return StreamResult(predictions, frames, run.statistics.latency.summary())
 
 
 def export_sample(samples: Samples, out: Path) -> Path:
