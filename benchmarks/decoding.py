@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 
 from edgeclf.data.raw_writer import WrittenFormat, write_recording
 from edgeclf_runtime.events import Events, open_recording
+from example_models import DEFAULT_SAMPLES
 from machine import processor
 
 SENSOR = (1280, 720)
-DEFAULT_SAMPLES = Path(os.environ.get("EDGECLF_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def single_events(count: int, seed: int = 0) -> Events:

@@ -19,21 +19,17 @@ scaled to the frame and the time cut into 32 equal slices. int8's ranges are cho
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.metadata
 import importlib.util
-import itertools
 import json
-import multiprocessing
 import os
 import platform
-import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +37,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.contract import Contract
-from edgeclf_runtime.events import Events, open_recording
 from edgeclf_runtime.precision import Precision
-from edgeclf_runtime.preprocessing import create_preprocessing
+from example_models import DEFAULT_SAMPLES, event_frames, export_random
+from interleaving import Burst, by_round, interleaved, quartiles
 from machine import processor
 
 if TYPE_CHECKING:  # the measured processes load no PyTorch
@@ -57,12 +53,9 @@ MODELS: dict[ModelName, int] = {
 }
 """Frames that each looks at: those without a recurrent layer keep the last two as their state."""
 
-CLASSES = ("paper", "rock", "scissor")
 HEIGHT, WIDTH = 120, 160
 FRAMES = 32
 WARM_UP = 4
-ROOT = Path(__file__).parents[1]
-DEFAULT_SAMPLES = Path(os.environ.get("EDGECLF_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 Run = Callable[[Sequence[NDArray[Any]]], Sequence[NDArray[Any]]]
 
@@ -96,64 +89,6 @@ def candidates() -> list[Candidate]:
     return found
 
 
-def event_frames(samples: Path) -> tuple[NDArray[np.float32], str]:
-    """Returns event frames `[32, 2, 120, 160]` and the name of the recording that they are of."""
-    evt3 = samples / "recordings" / "evt3_sample.raw"
-    path = evt3 if evt3.is_file() else ROOT / "samples" / "gestures.raw"
-    recording = open_recording(path)
-    assert recording.sensor_size is not None
-    width, height = recording.sensor_size
-    events = Events.concatenate(recording)
-    x, y = (
-        values.astype(np.int64) * to // of for values, to, of in ((events.x, WIDTH, width), (events.y, HEIGHT, height))
-    )
-    t = events.t - events.t[0]
-    scaled = Events(t, x.astype(np.uint16), y.astype(np.uint16), events.p)
-    duration = int(t[-1]) // FRAMES + 1
-    histo = create_preprocessing("histo", (WIDTH, HEIGHT), duration)
-    cuts = np.searchsorted(t, duration * np.arange(FRAMES + 1))
-    frames = [
-        histo(scaled[begin:end], duration * k).astype(np.float32, copy=True)
-        for k, (begin, end) in enumerate(itertools.pairwise(cuts))
-    ]
-    return np.stack(frames), path.name
-
-
-def export_all(model: ModelName, folder: Path, frames: NDArray[np.float32]) -> dict[Precision, Path]:
-    """Writes a model with random weights in every precision."""
-    import torch
-
-    from edgeclf.checkpoint import load_checkpoint
-    from edgeclf.hyperparameters import HyperParameters, model_classes
-    from edgeclf_export.formats import FORMATS, ExportJob, ExportOptions
-    from edgeclf_export.step_graph import contract_of
-
-    hyper = HyperParameters(
-        models=model,
-        classes=model_classes(model, CLASSES),
-        height=HEIGHT,
-        width=WIDTH,
-        delta_t=10_000,
-        preprocess="histo",
-        event_input_height=HEIGHT,
-        event_input_width=WIDTH,
-        num_ev_reps=MODELS[model],
-    )
-    torch.manual_seed(0)
-    weights = {f"net.{name}": value for name, value in hyper.build_model().state_dict().items()}
-    checkpoint = folder / f"{model}.ckpt"
-    torch.save({"hyper_parameters": hyper.to_dict(), "state_dict": weights}, checkpoint)
-    loaded = load_checkpoint(checkpoint)
-    classifier = loaded.build_model()
-    onnx, written = FORMATS["onnx"], {}
-    for precision in onnx.precisions:
-        path = folder / onnx.path(model, precision)
-        contract = onnx.contract(replace(contract_of(loaded, classifier), precision=precision), ExportOptions())
-        onnx.write(ExportJob(classifier, contract, [frames] if precision == "int8" else []), path)
-        written[precision] = path
-    return written
-
-
 def open_onnxruntime(path: Path, threads: int) -> tuple[Run, Contract]:
     """Loads a file into ONNX Runtime."""
     import onnxruntime
@@ -175,7 +110,7 @@ def open_onnxruntime(path: Path, threads: int) -> tuple[Run, Contract]:
 
 def open_openvino(path: Path, threads: int) -> tuple[Run, Contract]:
     """Converts a file to OpenVINO's representation and compiles it for the CPU."""
-    from edgeclf_export.formats.openvino import import_openvino
+    from edgeclf_runtime.backends.openvino import import_openvino
 
     openvino = import_openvino()
     _, contract = open_onnxruntime(path, 1)
@@ -213,47 +148,21 @@ def burst(run: Run, contract: Contract, frames: NDArray[np.float32]) -> float:
     return statistics.median(seconds[WARM_UP:])
 
 
-def serve(connection: Connection, candidate: Candidate, path: Path, threads: int, frames: NDArray[np.float32]) -> None:
-    """Loads a candidate and runs a burst for every message; runs in a process of its own until the message is None."""
+def open_burst(candidate: Candidate, path: Path, threads: int, frames: NDArray[np.float32]) -> Burst:
+    """Loads a candidate; returns what measures a burst of it."""
     run, contract = OPEN[candidate.backend](path, threads)
-    burst(run, contract, frames)  # what the first pass pays for is not asked here
-    connection.send(None)
-    while connection.recv() is not None:
-        connection.send(burst(run, contract, frames))
+    return partial(burst, run, contract, frames)
 
 
 def measure(
     files: dict[Precision, Path], frames: NDArray[np.float32], threads: int, rounds: int, processes: int
 ) -> dict[str, list[list[float]]]:
     """Returns the seconds of a step by candidate, `[round][process]`."""
-    context = multiprocessing.get_context("spawn")
-    servers: list[tuple[Candidate, int, Connection, Any]] = []
-    times = {candidate.name: [[0.0] * processes for _ in range(rounds)] for candidate in candidates()}
-    try:
-        for candidate in candidates():
-            for number in range(processes):
-                here, there = context.Pipe()
-                process = context.Process(
-                    target=serve, args=(there, candidate, files[candidate.precision], threads, frames), daemon=True
-                )
-                process.start()
-                servers.append((candidate, number, here, process))
-                there.close()  # so that the end of the process ends `recv` here
-                here.recv()
-        order = random.Random(0)
-        for turn in range(rounds):
-            order.shuffle(servers)
-            for candidate, number, connection, _ in servers:
-                connection.send("burst")
-                times[candidate.name][turn][number] = connection.recv()
-                time.sleep(0.02)  # its threads go to sleep before the next one begins
-    finally:
-        for _, _, connection, process in servers:
-            with contextlib.suppress(OSError):  # it is gone already
-                connection.send(None)
-            process.join()
-            connection.close()
-    return times
+    opens = {
+        candidate.name: partial(open_burst, candidate, files[candidate.precision], threads, frames)
+        for candidate in candidates()
+    }
+    return interleaved(opens, rounds, processes)
 
 
 def speed_ups(times: dict[str, list[list[float]]]) -> dict[str, dict[str, Any]]:
@@ -265,12 +174,12 @@ def speed_ups(times: dict[str, list[list[float]]]) -> dict[str, dict[str, Any]]:
     Returns:
         The median of the rounds, the first and the third quartile, and the candidate's own times.
     """
-    reference = [statistics.median(found) for found in times[REFERENCE.name]]
+    reference = by_round(times[REFERENCE.name])
     results = {}
     for name, rounds in times.items():
-        own = [statistics.median(found) for found in rounds]
+        own = by_round(rounds)
         ratios = [right / found for right, found in zip(reference, own, strict=True)]
-        low, middle, high = np.percentile(ratios, (25, 50, 75)).tolist()
+        low, middle, high = quartiles(ratios)
         results[name] = {
             "speed_up": middle,
             "speed_up_quartiles": [low, high],
@@ -306,7 +215,7 @@ def versions() -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> None:
     """Exports the models, measures and prints."""
     options = parse(arguments)
-    frames, source = event_frames(options.samples)
+    frames, source = event_frames(options.samples, HEIGHT, WIDTH, FRAMES)
     machine = {"processor": processor(), "instructions": cpu_flags(), "cores": os.cpu_count(), **versions()}
     print(", ".join(f"{name}: {value}" for name, value in machine.items()))
     print(
@@ -318,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     results = []
     for model in options.models:
         with tempfile.TemporaryDirectory() as folder:
-            files = export_all(model, Path(folder), frames)
+            files = export_random(model, Path(folder), (HEIGHT, WIDTH), frames, MODELS[model])
             for threads in options.threads:
                 found = speed_ups(measure(files, frames, threads, options.rounds, options.processes))
                 cells = [

@@ -28,13 +28,13 @@ import numpy as np
 
 from edgeclf_runtime.events import Events, open_recording
 from edgeclf_runtime.preprocessing import create_preprocessing, preprocessing_names
+from example_models import DEFAULT_SAMPLES
 from machine import processor
 
 SENSORS = ((1280, 720), (320, 320))
 RECORDED = SENSORS[0]  # the real recording's sensor
 SLICES = (20_000, 100_000, 250_000, 500_000, 1_000_000)
 EVENTS_PER_US = 25
-DEFAULT_SAMPLES = Path(os.environ.get("EDGECLF_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def random_events(count: int, seed: int = 0) -> Events:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.preprocessing.base import Preprocessing
@@ -14,6 +13,9 @@ from edgeclf_runtime.preprocessing.event_cube import EventCube
 from edgeclf_runtime.preprocessing.histo import Histo
 from edgeclf_runtime.preprocessing.quantized import DiffQuantized, HistoQuantized
 from edgeclf_runtime.preprocessing.timesurface import MultiChannelTimeSurface, TimeSurface
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PreprocessingFactory = Callable[..., Preprocessing]
 """Called with `sensor_size` (width, height) and `delta_t` in µs, and the preprocessing's own arguments, all by name."""
@@ -153,6 +155,8 @@ def _own_arguments(name: str, factory: PreprocessingFactory, arguments: Mapping[
 
 def _announced() -> Any:
     """Returns the entry points of our group, of all installed packages; nothing is imported."""
+    from importlib.metadata import entry_points  # takes longer to import than a preprocessing to make
+
     return entry_points(group=ENTRY_POINT_GROUP)
 
 

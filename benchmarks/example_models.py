@@ -1,0 +1,103 @@
+"""The classifiers and event frames that benchmarks measure with: random weights, and frames of a real recording."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeclf_runtime.events import Events, open_recording
+from edgeclf_runtime.precision import Precision
+from edgeclf_runtime.preprocessing import create_preprocessing
+
+if TYPE_CHECKING:  # the measured processes load no PyTorch
+    from edgeclf.hyperparameters import ModelName
+
+CLASSES = ("paper", "rock", "scissor")
+ROOT = Path(__file__).parents[1]
+DEFAULT_SAMPLES = Path(os.environ.get("EDGECLF_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+def event_frames(samples: Path, height: int, width: int, count: int) -> tuple[NDArray[np.float32], str]:
+    """Returns `count` event frames `[count, 2, height, width]` and the name of the recording that they are of.
+
+    It is the real EVT3 recording, else `samples/gestures.raw`, the coordinates scaled to the frame and the time cut
+    into equal slices.
+    """
+    evt3 = samples / "recordings" / "evt3_sample.raw"
+    path = evt3 if evt3.is_file() else ROOT / "samples" / "gestures.raw"
+    recording = open_recording(path)
+    events = Events.concatenate(recording)
+    x, y = (
+        values.astype(np.int64) * to // of
+        for values, to, of in zip((events.x, events.y), (width, height), recording.sensor_size, strict=True)
+    )
+    t = events.t - events.t[0]
+    scaled = Events(t, x.astype(np.uint16), y.astype(np.uint16), events.p)
+    duration = int(t[-1]) // count + 1
+    histo = create_preprocessing("histo", (width, height), duration)
+    cuts = np.searchsorted(t, duration * np.arange(count + 1))
+    frames = [
+        histo(scaled[begin:end], duration * k).astype(np.float32, copy=True)
+        for k, (begin, end) in enumerate(itertools.pairwise(cuts))
+    ]
+    return np.stack(frames), path.name
+
+
+def export_random(
+    model: ModelName,
+    folder: Path,
+    size: tuple[int, int],
+    frames: NDArray[np.float32] | None = None,
+    num_ev_reps: int = 1,
+    delta_t: int = 10_000,
+) -> dict[Precision, Path]:
+    """Writes a model with random weights as ONNX.
+
+    Args:
+        model: Its class.
+        folder: Where to.
+        size: Rows and columns of its frames.
+        frames: What int8's ranges are chosen by, `[N, C, H, W]`; None: fp32 only.
+        num_ev_reps: Frames that a feed-forward model looks at.
+        delta_t: Duration of its frames in µs.
+    """
+    import torch
+
+    from edgeclf.checkpoint import load_checkpoint
+    from edgeclf.hyperparameters import HyperParameters, model_classes
+    from edgeclf_export.formats import FORMATS, ExportJob, ExportOptions
+    from edgeclf_export.step_graph import contract_of
+
+    height, width = size
+    hyper = HyperParameters(
+        models=model,
+        classes=model_classes(model, CLASSES),
+        height=height,
+        width=width,
+        delta_t=delta_t,
+        preprocess="histo",
+        event_input_height=height,
+        event_input_width=width,
+        num_ev_reps=num_ev_reps,
+    )
+    torch.manual_seed(0)
+    weights = {f"net.{name}": value for name, value in hyper.build_model().state_dict().items()}
+    checkpoint = folder / f"{model}.ckpt"
+    torch.save({"hyper_parameters": hyper.to_dict(), "state_dict": weights}, checkpoint)
+    loaded = load_checkpoint(checkpoint)
+    classifier = loaded.build_model()
+    onnx = FORMATS["onnx"]
+    written: dict[Precision, Path] = {}
+    for precision in onnx.precisions if frames is not None else ("fp32",):
+        path = folder / onnx.path(model, precision)
+        contract = onnx.contract(replace(contract_of(loaded, classifier), precision=precision), ExportOptions())
+        calibration = [frames] if precision == "int8" and frames is not None else []
+        onnx.write(ExportJob(classifier, contract, calibration), path)
+        written[precision] = path
+    return written

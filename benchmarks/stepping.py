@@ -1,0 +1,221 @@
+"""Measures what the runtime adds to a step of `session.run`, and what one session of many streams gains over many.
+
+    python benchmarks/stepping.py overhead [--threads 2] [--rounds 15] [--processes 3] [--json FILE]
+    python benchmarks/stepping.py streams [--counts 8 16] [--threads 2] [--rounds 15] [--json FILE]
+
+Both run a ConvRNN (base 16) with random weights on CPU over event frames of the real EVT3 recording (`--samples`; else
+of `samples/gestures.raw`), its state fed back. Candidates have processes of their own, their bursts take shuffled turns
+(see interleaving.py), and what is printed is the median over the rounds with the quartiles.
+
+`overhead`, at 120×160: the µs by which a step of the runtime's `Classifier`, and a frame of its streaming engine fed
+with frames that are there already, is longer than ONNX Runtime's `session.run` alone at the median of a burst. The
+latter runs once with ONNX Runtime's own settings, once with the runtime's.
+
+`streams`, at 64×64: how many times the frames a second of as many classifiers stepped in turn one classifier of so many
+streams has, in lockstep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.session import Classifier
+from edgeclf_runtime.sources import FrameSource
+from edgeclf_runtime.tensor_file import TensorAttributes
+from example_models import DEFAULT_SAMPLES, event_frames, export_random
+from interleaving import Burst, by_round, interleaved, quartiles
+from machine import processor
+
+FRAMES = 32
+WARM_UP = 4
+BARE = "session.run"
+BARE_AS_SET = "session.run, the runtime's settings"
+STEP = "Classifier.step"
+ENGINE = "run_streams"
+
+Frames = NDArray[np.float32]
+
+
+def open_bare(path: Path, threads: int, frames: Frames, as_set: bool) -> Burst:
+    """Loads the model into ONNX Runtime alone; a burst returns a step's seconds at the median."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if as_set:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+
+    def burst() -> float:
+        feed = {s.input_name: np.zeros((1, *s.shape), np.float32) for s in contract.state}
+        feed["keep_memory"] = np.ones(1, np.float32)
+        seconds = []
+        for frame in frames:
+            start = time.perf_counter()
+            feed["frames"] = frame[None]
+            outputs = session.run(contract.output_names, feed)
+            for tensor, value in zip(contract.state, outputs[2:], strict=True):
+                feed[tensor.input_name] = value
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds[WARM_UP:])
+
+    return burst
+
+
+def open_step(path: Path, threads: int, frames: Frames) -> Burst:
+    """Loads the model into the runtime; a burst returns a step's seconds at the median."""
+    classifier = Classifier.load(path, "cpu", threads=threads)
+
+    def burst() -> float:
+        classifier.reset()
+        seconds = []
+        for frame in frames:
+            start = time.perf_counter()
+            classifier.step(frame[None])
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds[WARM_UP:])
+
+    return burst
+
+
+class GivenFrames(FrameSource):
+    """Frames that are in memory, as a source."""
+
+    def __init__(self, contract: Contract, frames: Frames) -> None:
+        self.name = "memory"
+        size = contract.sensor_size or (0, 0)
+        self.made = TensorAttributes(
+            contract.preprocess, contract.delta_t, size, preprocess_kwargs=contract.preprocess_kwargs
+        )
+        self.sensor_size = size
+        self.frame_shape = contract.frame_shape
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[tuple[int, Frames]]:
+        """Yields the frames with their ends."""
+        for k, frame in enumerate(self._frames):
+            yield (k + 1) * self.made.delta_t, frame
+
+
+def open_engine(path: Path, threads: int, frames: Frames) -> Burst:
+    """Loads the model into the runtime; a burst streams the frames and returns seconds a frame."""
+    from edgeclf_runtime.frames import frames_of
+    from edgeclf_runtime.streaming import StreamRun
+
+    classifier = Classifier.load(path, "cpu", threads=threads)
+
+    def burst() -> float:
+        found = []
+        start = time.perf_counter()
+        for _ in StreamRun(classifier, [frames_of(GivenFrames(classifier.contract, frames), classifier.contract)]):
+            now = time.perf_counter()
+            found.append(now - start)
+            start = now
+        return statistics.median(found[WARM_UP:])
+
+    return burst
+
+
+def open_streams(path: Path, threads: int, frames: Frames, streams: int, together: bool) -> Burst:
+    """Loads one classifier of so many streams, or as many of one; a burst returns frames a second."""
+    sessions = 1 if together else streams
+    each = streams // sessions
+    classifiers = [Classifier.load(path, "cpu", threads=threads, streams=each) for _ in range(sessions)]
+    # The streams are out of step with each other, as cameras are that look at different things.
+    batches = [np.stack([frames[(k + 5 * i) % len(frames)] for i in range(each)]) for k in range(len(frames))]
+
+    def burst() -> float:
+        for classifier in classifiers:
+            classifier.reset()
+        start = time.perf_counter()
+        for batch in batches:
+            for classifier in classifiers:
+                classifier.step(batch)
+        return streams * len(batches) / (time.perf_counter() - start)
+
+    return burst
+
+
+def overhead(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measures and prints what the runtime adds to a step."""
+    frames, source = event_frames(options.samples, 120, 160, FRAMES)
+    path = export_random("ConvRNNClassifier", folder, (120, 160))["fp32"]
+    results: dict[str, Any] = {"made_of": source}
+    print("| threads | beside | " + " | ".join((STEP, ENGINE)) + " |\n| --- | --- | --- | --- |")
+    for threads in options.threads:
+        opens = {
+            BARE: partial(open_bare, path, threads, frames, as_set=False),
+            BARE_AS_SET: partial(open_bare, path, threads, frames, as_set=True),
+            STEP: partial(open_step, path, threads, frames),
+            ENGINE: partial(open_engine, path, threads, frames),
+        }
+        found = {name: by_round(t) for name, t in interleaved(opens, options.rounds, options.processes).items()}
+        for beside in (BARE, BARE_AS_SET):
+            added = [
+                [1e6 * (own - bare) for own, bare in zip(found[name], found[beside], strict=True)]
+                for name in (STEP, ENGINE)
+            ]
+            cells = ["{1:.0f} µs ({0:.0f} to {2:.0f})".format(*quartiles(values)) for values in added]
+            print(f"| {threads} | {beside} | {' | '.join(cells)} |", flush=True)
+        results[str(threads)] = found
+    return results
+
+
+def streams(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measures and prints what one session of many streams gains."""
+    frames, source = event_frames(options.samples, 64, 64, FRAMES)
+    path = export_random("ConvRNNClassifier", folder, (64, 64))["fp32"]
+    results: dict[str, Any] = {"made_of": source}
+    print("| threads | streams | frames a second, one session over as many |\n| --- | --- | --- |")
+    for threads in options.threads:
+        for count in options.counts:
+            opens = {
+                str(together): partial(open_streams, path, threads, frames, count, together)
+                for together in (True, False)
+            }
+            found = {name: by_round(t) for name, t in interleaved(opens, options.rounds, options.processes).items()}
+            ratios = [one / many for one, many in zip(found["True"], found["False"], strict=True)]
+            print("| {} | {} | {:.2f} ({:.2f} to {:.2f}) |".format(threads, count, *_middle_first(ratios)), flush=True)
+            results[f"{threads} threads, {count} streams"] = ratios
+    return results
+
+
+def _middle_first(values: list[float]) -> tuple[float, float, float]:
+    low, middle, high = quartiles(values)
+    return middle, low, high
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Exports the model, measures and prints."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("overhead", "streams"))
+    parser.add_argument("--threads", type=int, nargs="+", default=[2], help="threads of a step")
+    parser.add_argument("--counts", type=int, nargs="+", default=[8, 16], help="numbers of streams")
+    parser.add_argument("--rounds", type=int, default=15, help="bursts of each process")
+    parser.add_argument("--processes", type=int, default=3, help="processes of each candidate")
+    parser.add_argument("--samples", type=Path, default=DEFAULT_SAMPLES, help="folder of the real recordings")
+    parser.add_argument("--json", type=Path, help="file for the results, as JSON")
+    options = parser.parse_args(arguments)
+    print(f"{processor()}; median over {options.rounds} rounds (quartiles)\n")
+    with tempfile.TemporaryDirectory() as folder:
+        results = (overhead if options.what == "overhead" else streams)(options, Path(folder))
+    if options.json:
+        options.json.write_text(json.dumps({"processor": processor(), **results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
