@@ -11,8 +11,8 @@ import torch
 from edgeclf.data.dataset import LabelledRecording
 from edgeclf.evaluation import RecordingLogits
 from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.frames import open_frames
 from edgeclf_runtime.golden import Array, ChainedStep, Step
-from edgeclf_runtime.sources import open_source
 
 STRETCHES = 16
 """Of how many recordings frames are kept."""
@@ -26,7 +26,7 @@ def run_recording(step: Step, contract: Contract, recording: LabelledRecording) 
     rows = contract.batch or 1
     chained = ChainedStep(step, contract, rows)
     logits: list[Array] = []
-    for frame in open_source(recording.path, contract):
+    for frame in open_frames(recording.path, contract):
         keep = np.full(rows, float(bool(logits)), np.float32)
         logits.append(chained(np.repeat(frame.data[None], rows, axis=0), keep)[0][0])
     return RecordingLogits(
@@ -49,6 +49,6 @@ def stretches(recordings: Sequence[LabelledRecording], contract: Contract) -> li
     kept = []
     for recording in (recordings[i] for i in chosen):
         begin = max(0, (len(recording.labels) - longest) // 2)
-        frames = itertools.islice(open_source(recording.path, contract), begin, begin + longest)
+        frames = itertools.islice(open_frames(recording.path, contract), begin, begin + longest)
         kept.append(np.stack([frame.data for frame in frames]).astype(np.float32))
     return kept

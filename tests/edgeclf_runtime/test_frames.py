@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from edgeclf_runtime.errors import DamagedInputError, InputFileError, UsageError
-from edgeclf_runtime.events import Events, open_recording
+from edgeclf_runtime.errors import DamagedInputError, UsageError
+from edgeclf_runtime.events import Events
+from edgeclf_runtime.frames import EventFrames, FrameMaker, StoredFrames, frames_of
 from edgeclf_runtime.slicing import Slice
-from edgeclf_runtime.sources import FrameMaker, RecordingSource, TensorSource, open_source
+from edgeclf_runtime.sources import IteratorSource, open_source
 from edgeclf_runtime.tensor_file import TensorAttributes, write_tensor_file
+
+
+def opened(path, contract, sensor_size=None, **bounds):
+    return frames_of(open_source(path, sensor_size), contract, **bounds)
 
 
 def shrunk(frames, height, width):
@@ -55,12 +60,10 @@ def test_frames_of_real_recordings(
     size = size or (sensor[1], sensor[0])
     contract = replace(tiny, delta_t=delta_t, preprocess=preprocess, sensor_size=sensor, frame_shape=(channels, *size))
 
-    source = open_source(
-        recordings / f"{name}_sample.raw", contract, sensor_size=(640, 480) if name == "evt2" else None
-    )
+    source = opened(recordings / f"{name}_sample.raw", contract, sensor_size=(640, 480) if name == "evt2" else None)
     found = list(source)
 
-    assert source.problems == []
+    assert source.source.problems == []
     assert len(found) == len(expected) == frames
     assert [frame.index for frame in found] == list(range(frames))
     assert [frame.end_us for frame in found] == [start + (k + 1) * delta_t for k in range(frames)]
@@ -72,7 +75,7 @@ def test_frames_of_real_recordings(
 
 def test_every_frame_of_a_recording_with_silence(write_dat, random_events, tiny, by_loop):
     events = random_events(500, 40_000, 1, start=25_000) + random_events(500, 30_000, 2, start=2_000_000)
-    source = open_source(write_dat("a.dat", events), tiny)
+    source = opened(write_dat("a.dat", events), tiny)
     expected = shrunk(by_loop(events, 20_000, 2_030_000), 12, 16)
     for _ in range(2):  # from the start again
         np.testing.assert_allclose(data_of(source), expected, atol=1e-6)
@@ -81,7 +84,7 @@ def test_every_frame_of_a_recording_with_silence(write_dat, random_events, tiny,
 
 def test_start_and_duration(write_dat, random_events, tiny, by_loop):
     events = random_events(900, 100_000, 1)
-    found = list(open_source(write_dat("a.dat", events), tiny, start_ts=12_345, max_duration=45_000))
+    found = list(opened(write_dat("a.dat", events), tiny, start_ts=12_345, max_duration=45_000))
     inside = [event for event in events if 12_345 <= event[0] < 62_345]
     np.testing.assert_allclose(
         np.stack([frame.data for frame in found]), shrunk(by_loop(inside, 12_345, 62_345), 12, 16), atol=1e-6
@@ -90,7 +93,7 @@ def test_start_and_duration(write_dat, random_events, tiny, by_loop):
 
 
 def test_time_of_preparation(write_dat, random_events, tiny):
-    assert all(0 < f.preparation_us < 1e6 for f in open_source(write_dat("a.dat", random_events(9, 9, 1)), tiny))
+    assert all(0 < f.preparation_us < 1e6 for f in opened(write_dat("a.dat", random_events(9, 9, 1)), tiny))
 
 
 def test_frame_maker_without_a_size_keeps_the_preprocessings(by_loop, random_events):
@@ -117,26 +120,26 @@ def test_frame_maker_counts_from_the_preprocessings_size():
 def test_recording_that_would_have_to_be_enlarged(write_dat, tiny, shape):
     path = write_dat("a.dat", [(0, 0, 0, 0)])
     with pytest.raises(UsageError, match=rf"a\.dat does not fit the model\. Frames of 24×32 .*{shape[1]}×{shape[2]}"):
-        open_source(path, replace(tiny, frame_shape=shape))
+        opened(path, replace(tiny, frame_shape=shape))
 
 
 def test_preprocessing_of_other_channels(write_dat, tiny):
     with pytest.raises(UsageError, match=r"a\.dat does not fit the model\. .*diff makes 1 channels.*takes 2"):
-        open_source(write_dat("a.dat", [(0, 0, 0, 0)]), replace(tiny, preprocess="diff"))
+        opened(write_dat("a.dat", [(0, 0, 0, 0)]), replace(tiny, preprocess="diff"))
 
 
 @pytest.mark.parametrize("changes", [{"preprocess": "no_such"}, {"preprocess_kwargs": {"no_such": 1}}, {"delta_t": 0}])
 def test_preprocessing_that_is_not_known(write_dat, tiny, changes):
     with pytest.raises(UsageError, match=r"a\.dat does not fit the model\. "):
-        open_source(write_dat("a.dat", [(0, 0, 0, 0)]), replace(tiny, **changes))
+        opened(write_dat("a.dat", [(0, 0, 0, 0)]), replace(tiny, **changes))
 
 
 def test_recording_that_was_cut_off(write_dat, random_events, tiny, by_loop):
     events = random_events(300, 50_000, 1)
-    source = open_source(write_dat("a.dat", events, cut=3), tiny)
+    source = opened(write_dat("a.dat", events, cut=3), tiny)
     np.testing.assert_allclose(data_of(source), shrunk(by_loop(events[:-1], 0, 50_000), 12, 16), atol=1e-6)
-    assert len(source.problems) == 1
-    assert "a.dat was cut off" in source.problems[0]
+    assert len(source.source.problems) == 1
+    assert "a.dat was cut off" in source.source.problems[0]
 
 
 # Tensor files.
@@ -144,23 +147,18 @@ def test_recording_that_was_cut_off(write_dat, random_events, tiny, by_loop):
 
 def test_frames_of_a_tensor_file(write_tensors, tiny):
     frames = np.random.default_rng(3).random((5, 2, 24, 32)).astype(np.float32)
-    source = open_source(write_tensors(frames), tiny)
-    assert isinstance(source, TensorSource)
+    source = opened(write_tensors(frames), tiny)
+    assert isinstance(source, StoredFrames)
     for _ in range(2):  # from the start again
         found = list(source)
         assert [(frame.index, frame.end_us) for frame in found] == [(k, 40_000 + (k + 1) * 10_000) for k in range(5)]
         np.testing.assert_allclose([frame.data for frame in found], shrunk(frames, 12, 16), atol=1e-6)
-    assert source.problems == []
+    assert source.source.problems == []
 
 
 def test_tensor_file_of_the_models_size(write_tensors, tiny):
     frames = np.random.default_rng(3).random((2, 2, 12, 16)).astype(np.float32)
-    np.testing.assert_array_equal(data_of(open_source(write_tensors(frames), tiny)), frames)
-
-
-def test_content_decides_and_not_the_name(write_tensors, write_dat, tiny):
-    assert isinstance(open_source(write_tensors(name="a.raw"), tiny), TensorSource)
-    assert isinstance(open_source(write_dat("a.bin", [(0, 0, 0, 0)]), tiny), RecordingSource)
+    np.testing.assert_array_equal(data_of(opened(write_tensors(frames), tiny)), frames)
 
 
 @pytest.mark.parametrize(
@@ -178,58 +176,38 @@ def test_content_decides_and_not_the_name(write_tensors, write_dat, tiny):
 def test_tensor_file_made_otherwise(write_tensors, tiny, changes, message):
     path = write_tensors(**changes)
     with pytest.raises(UsageError, match=rf"frames\.h5 does not fit the model: its frames {message}"):
-        open_source(path, tiny)
+        opened(path, tiny)
 
 
 def test_tensor_file_that_does_not_state_the_arguments(write_tensors, tiny):
-    assert len(list(open_source(write_tensors(preprocess_kwargs={}), tiny))) == 5
+    assert len(list(opened(write_tensors(preprocess_kwargs={}), tiny))) == 5
 
 
 def test_tensor_file_of_other_channels(write_tensors, tiny):
     path = write_tensors(np.zeros((1, 3, 24, 32), np.float32))
     with pytest.raises(UsageError, match="its frames have channels: 3, the model's 2"):
-        open_source(path, tiny)
+        opened(path, tiny)
 
 
 def test_tensor_file_that_would_have_to_be_enlarged(write_tensors, tiny):
     path = write_tensors(np.zeros((1, 2, 11, 32), np.float32))
     with pytest.raises(UsageError, match=r"frames\.h5 does not fit the model\. Frames of 11×32 .*enlarged to 12×16"):
-        open_source(path, tiny)
+        opened(path, tiny)
 
 
 @pytest.mark.parametrize("bounds", [{"start_ts": 0}, {"max_duration": 10}])
 def test_tensor_file_is_used_whole(write_tensors, tiny, bounds):
     with pytest.raises(UsageError, match="a tensor file is used whole"):
-        open_source(write_tensors(), tiny, **bounds)
+        opened(write_tensors(), tiny, **bounds)
 
 
 def test_tensor_file_that_is_damaged_on_the_way(write_tensors, tiny):
     frames = np.zeros((3, 2, 24, 32), np.float32)
     frames[2, 0, 0, 0] = np.nan
-    iterator = iter(open_source(write_tensors(frames), tiny))
+    iterator = iter(opened(write_tensors(frames), tiny))
     assert [next(iterator).index for _ in range(2)] == [0, 1]
     with pytest.raises(DamagedInputError, match="frame 2"):
         next(iterator)
-
-
-# What is no source.
-
-
-def test_no_such_file(tmp_path, tiny):
-    with pytest.raises(InputFileError, match=r"a\.raw: there is no such file"):
-        open_source(tmp_path / "a.raw", tiny)
-
-
-def test_folder(tmp_path, tiny):
-    with pytest.raises(InputFileError, match="this is a folder"):
-        open_source(tmp_path, tiny)
-
-
-@pytest.mark.parametrize("name", ["a.h5", "a.HDF5"])
-def test_hdf5_by_name_only(tmp_path, tiny, name):
-    (tmp_path / name).write_bytes(b"% evt 3.0\n")
-    with pytest.raises(InputFileError, match="not an HDF5 file"):
-        open_source(tmp_path / name, tiny)
 
 
 # Sensors of another form than the one that the model was trained for.
@@ -247,14 +225,42 @@ def test_hdf5_by_name_only(tmp_path, tiny, name):
 )
 def test_warning_where_shapes_are_distorted(write_dat, tiny, caplog, size, trained, warned):
     caplog.set_level(logging.INFO, "edgeclf_runtime")
-    open_source(write_dat("a.dat", [(0, 0, 0, 0)], size=size), replace(tiny, sensor_size=trained))
+    opened(write_dat("a.dat", [(0, 0, 0, 0)], size=size), replace(tiny, sensor_size=trained))
     assert [record.levelname for record in caplog.records] == (["WARNING"] if warned else [])
     if warned:
         assert f"a sensor of {size[0]}×{size[1]} (width × height) is squeezed into frames of 16×12" in caplog.text
 
 
-def test_recording_source_takes_what_open_recording_gives(write_dat, random_events, tiny):
-    path = write_dat("a.dat", random_events(50, 30_000, 4))
-    source = RecordingSource(open_recording(path), tiny)
-    assert source.path == path
-    np.testing.assert_array_equal(data_of(source), data_of(open_source(str(path), tiny)))
+# Any source of events does, one of the user's own too.
+
+
+def test_frames_of_a_python_iterator(write_dat, random_events, tiny):
+    events = random_events(50, 30_000, 4)
+    columns = tuple(np.array(column) for column in zip(*events, strict=True))
+    stream = frames_of(IteratorSource([columns], (32, 24)), tiny)
+    assert isinstance(stream, EventFrames)
+    np.testing.assert_array_equal(data_of(stream), data_of(opened(write_dat("a.dat", events), tiny)))
+    with pytest.raises(TypeError, match="not a str"):
+        frames_of("a.dat", tiny)
+
+
+def test_damage_of_the_source(random_events, tiny):
+    columns = tuple(
+        np.array(column) for column in zip(*[*random_events(50, 30_000, 4), (29_999, 32, 0, 1)], strict=True)
+    )
+    stream = frames_of(IteratorSource([columns], (32, 24)), tiny)
+    assert stream.damage == {}
+    assert len(list(stream)) == 3
+    assert stream.damage == {"events outside the sensor": 1}
+    assert stream.problems == stream.source.problems
+    assert "outside the sensor" in stream.problems[0]
+
+
+def test_events_that_found_no_room_in_a_frame(random_events, tiny):
+    columns = tuple(np.array(column) for column in zip(*random_events(50, 30_000, 4), strict=True))
+    stream = frames_of(IteratorSource([columns], (32, 24), name="flood"), tiny)
+    for piece in stream.pieces():
+        stream.make(replace(piece, dropped=piece.index))
+    assert stream.damage == {"events beyond what a frame takes": 0 + 1 + 2}
+    assert len(stream.problems) == 1
+    assert "3 event(s) of flood were left out" in stream.problems[0]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events import Events
+from edgeclf_runtime.frames import FrameMaker
 from edgeclf_runtime.preprocessing import create_preprocessing, effective_arguments
 from edgeclf_runtime.slicing import Slice, slices, slices_by_count
-from edgeclf_runtime.sources import FrameMaker
 from edgeclf_runtime.tensor_file import FrameMode, TensorAttributes, write_tensor_file
 
 

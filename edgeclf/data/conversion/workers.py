@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.machine.cores import usable_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -21,9 +22,7 @@ _LARGEST_CHUNK = 16
 
 def available_cores() -> int:
     """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cores()
 
 
 def run_jobs(

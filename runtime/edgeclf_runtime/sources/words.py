@@ -1,0 +1,160 @@
+"""Streams of words, as recordings that are still being made: standard input, named pipes, files that grow."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from edgeclf_runtime.errors import InputFileError, UsageError
+from edgeclf_runtime.events import Events
+from edgeclf_runtime.events.decoder import Decoder
+from edgeclf_runtime.events.evt21 import Evt21Decoder
+from edgeclf_runtime.events.header import LONGEST_LINE, Header, read_header
+from edgeclf_runtime.events.recording import (
+    DECODERS,
+    INCOMPLETE,
+    RecordingFormat,
+    _check_dat,
+    _find_format,
+    _find_size,
+)
+from edgeclf_runtime.sources.checked import CheckedSource
+from edgeclf_runtime.sources.held import Held
+from edgeclf_runtime.sources.readers import ByteReader
+
+_log = logging.getLogger(__name__)
+
+
+class WordSource(CheckedSource):
+    """The events of RAW (EVT2, EVT2.1, EVT3) or DAT words as they come, with their header or without one.
+
+    Args:
+        reader: Gives the bytes, from the first one on. It is read from at once, until the header is whole, and closed
+            when all has been read.
+        name: What predictions call it.
+        sensor_size: Width and height of the sensor, for streams that do not say.
+        format: How words are encoded that come without a header.
+
+    Raises:
+        InputFileError: Where what comes is no stream of words, or the size of its sensor is not known.
+        UsageError: Where the size or the format contradicts the header.
+        DamagedInputError: While it is read, where a file that is followed is another one now.
+    """
+
+    def __init__(
+        self,
+        reader: ByteReader,
+        name: str,
+        sensor_size: tuple[int, int] | None = None,
+        format: RecordingFormat | None = None,
+    ) -> None:
+        self.is_live = reader.is_live
+        self._reader = Held(reader)
+        try:
+            header, rest = _read_header(reader)
+            if header.length:
+                decoder, start = _decoder_of(reader.what, header, rest, format)
+                size = _find_size(Path(reader.what), header, sensor_size)
+            else:
+                decoder, start = _headerless_decoder(reader.what, rest, format), 0
+                if sensor_size is None or min(sensor_size) < 1:
+                    raise UsageError(
+                        f"The words of {reader.what} come without a header, so the sensor's size is not known: give it "
+                        "with --sensor-size WIDTH HEIGHT."
+                    )
+                size = sensor_size
+        except BaseException:
+            reader.close()
+            raise
+        self._decoder, self._rest = decoder, rest[start:]
+        self._incomplete_bytes = 0
+        super().__init__(name, size, decoder, reader.what)
+
+    @property
+    def time_us(self) -> int | None:
+        """The sensor's time, which it sends also where no pixel sees anything; DAT only has that of its events."""
+        return self._decoder.time_us
+
+    @property
+    def damage(self) -> Mapping[str, int]:
+        """What was wrong until now, counted by kind."""
+        incomplete = self._incomplete_bytes
+        return {**({INCOMPLETE: incomplete} if incomplete else {}), **super().damage}
+
+    @property
+    def problems(self) -> list[str]:
+        """What was wrong, a sentence each."""
+        problems = super().problems
+        if self._incomplete_bytes:
+            problems.append(
+                f"{self._what} was cut off: {self._incomplete_bytes} byte(s) of an incomplete word at its end were "
+                "ignored."
+            )
+        return problems
+
+    def close(self) -> None:
+        """Makes the iteration end soon, from whatever thread, and closes what nobody reads."""
+        super().close()
+        if (reader := self._reader.take()) is not None:
+            reader.close()
+
+    def _decoded(self) -> Iterator[Events]:
+        reader = self._reader.take()
+        if reader is None:
+            return
+        with contextlib.closing(reader):
+            yield self._decoder.feed(self._rest)
+            while (block := reader.read(self._closed)) != b"":
+                yield Events.empty() if block is None else self._decoder.feed(block)
+            self._incomplete_bytes = self._decoder.incomplete_bytes
+
+
+def _read_header(reader: ByteReader) -> tuple[Header, bytes]:
+    """Reads until the header is whole; returns it, and what has come after it."""
+    never, waits = threading.Event(), False
+    data = bytearray()
+    while True:
+        block = reader.read(never)
+        if block is None:
+            if not waits:
+                _log.info("%s: waiting for its header.", reader.what)
+            waits = True
+            continue
+        data += block
+        header = read_header(io.BytesIO(data))
+        rest = bytes(data[header.length :])
+        # What may be one more line of the header must be there to its end, and DAT has two bytes more.
+        is_line = rest[:2] == b"% " and b"\n" not in rest and len(rest) < LONGEST_LINE
+        if not block or (len(rest) >= 2 and not is_line):
+            return header, rest
+
+
+def _decoder_of(what: str, header: Header, rest: bytes, format: RecordingFormat | None) -> tuple[Decoder, int]:
+    """Returns the decoder that a header asks for, and where in `rest` its words start."""
+    path = Path(what)
+    if header.cut_off:
+        raise InputFileError(f"{what} ends within its header and holds no events: record or send it again.")
+    stated = _find_format(path, header, rest[:2])
+    if format not in (None, stated):
+        raise UsageError(f"The format {format} contradicts the header of {what}, which states {stated}: leave it out.")
+    if stated == "DAT":
+        _check_dat(path, header, rest[:2])
+        return DECODERS[stated](), 2
+    if stated == "EVT2.1":
+        return Evt21Decoder(legacy=header.endianness == "legacy"), 0
+    return DECODERS[stated](), 0
+
+
+def _headerless_decoder(what: str, rest: bytes, format: RecordingFormat | None) -> Decoder:
+    if not rest:
+        raise InputFileError(f"{what} is empty: nothing came through it.")
+    if format is None:
+        raise InputFileError(
+            f"{what} does not start with the `% ` header of a Prophesee recording: send the header first, or give the "
+            "format of its words with --format and the sensor's size with --sensor-size."
+        )
+    return DECODERS[format]()
