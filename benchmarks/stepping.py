@@ -8,8 +8,8 @@ of `samples/gestures.raw`), its state fed back. Candidates have processes of the
 (see interleaving.py), and what is printed is the median over the rounds with the quartiles.
 
 `overhead`, at 120×160: the µs by which a step of the runtime's `Classifier`, and a frame of its streaming engine fed
-with frames that are there already, is longer than ONNX Runtime's `session.run` alone at the median of a burst. The
-latter runs once with ONNX Runtime's own settings, once with the runtime's.
+with frames that are there already, is longer than `session.run` alone in the same session. Each frame is run both ways,
+one after the other, and a burst's figure is the median of the differences.
 
 `streams`, at 64×64: how many times the frames a second of as many classifiers stepped in turn one classifier of so many
 streams has, in lockstep.
@@ -22,7 +22,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from edgeclf_runtime.contract import Contract
-from edgeclf_runtime.session import Classifier
+from edgeclf_runtime.frames import frames_of
+from edgeclf_runtime.session import Classifier, open_model
 from edgeclf_runtime.sources import FrameSource
+from edgeclf_runtime.streaming import StreamRun
 from edgeclf_runtime.tensor_file import TensorAttributes
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
 from interleaving import Burst, by_round, interleaved, quartiles
@@ -40,54 +43,51 @@ from machine import processor
 
 FRAMES = 32
 WARM_UP = 4
-BARE = "session.run"
-BARE_AS_SET = "session.run, the runtime's settings"
 STEP = "Classifier.step"
 ENGINE = "run_streams"
 
 Frames = NDArray[np.float32]
 
 
-def open_bare(path: Path, threads: int, frames: Frames, as_set: bool) -> Burst:
-    """Loads the model into ONNX Runtime alone; a burst returns a step's seconds at the median."""
-    import onnxruntime
+class BareRun:
+    """`session.run` alone, its state fed back by hand, in the session that the runtime made.
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    if as_set:
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+    Args:
+        backend: The opened model.
+    """
 
-    def burst() -> float:
-        feed = {s.input_name: np.zeros((1, *s.shape), np.float32) for s in contract.state}
-        feed["keep_memory"] = np.ones(1, np.float32)
-        seconds = []
-        for frame in frames:
-            start = time.perf_counter()
-            feed["frames"] = frame[None]
-            outputs = session.run(contract.output_names, feed)
-            for tensor, value in zip(contract.state, outputs[2:], strict=True):
-                feed[tensor.input_name] = value
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds[WARM_UP:])
+    def __init__(self, backend: OnnxRuntimeBackend) -> None:
+        self._session = backend.session
+        self._contract = backend.contract
+        self.feed = {s.input_name: np.zeros((1, *s.shape), np.float32) for s in self._contract.state}
+        self.feed["keep_memory"] = np.ones(1, np.float32)
 
-    return burst
+    def __call__(self, frame: Frames) -> None:
+        """Runs a step on a frame `[1, C, H, W]`."""
+        self.feed["frames"] = frame
+        outputs = self._session.run(self._contract.output_names, self.feed)
+        for tensor, value in zip(self._contract.state, outputs[2:], strict=True):
+            self.feed[tensor.input_name] = value
 
 
-def open_step(path: Path, threads: int, frames: Frames) -> Burst:
-    """Loads the model into the runtime; a burst returns a step's seconds at the median."""
-    classifier = Classifier.load(path, "cpu", threads=threads)
+def open_pair(path: Path, threads: int, frames: Frames, by_engine: bool) -> Burst:
+    """Loads the model; a burst runs each frame both ways, in turns, and returns the median of the differences in s."""
+    backend = open_model(path, "cpu", threads)
+    assert isinstance(backend, OnnxRuntimeBackend)
+    classifier, bare = Classifier(backend), BareRun(backend)
 
     def burst() -> float:
         classifier.reset()
-        seconds = []
-        for frame in frames:
-            start = time.perf_counter()
-            classifier.step(frame[None])
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds[WARM_UP:])
+        step = _engine(classifier, frames) if by_engine else classifier.step
+        differences = []
+        for k, frame in enumerate(frames):
+            seconds = [0.0, 0.0]
+            for which in (0, 1) if k % 2 else (1, 0):
+                begin = time.perf_counter()
+                (bare, step)[which](frame[None])
+                seconds[which] = time.perf_counter() - begin
+            differences.append(seconds[1] - seconds[0])
+        return statistics.median(differences[WARM_UP:])
 
     return burst
 
@@ -111,23 +111,11 @@ class GivenFrames(FrameSource):
             yield (k + 1) * self.made.delta_t, frame
 
 
-def open_engine(path: Path, threads: int, frames: Frames) -> Burst:
-    """Loads the model into the runtime; a burst streams the frames and returns seconds a frame."""
-    from edgeclf_runtime.frames import frames_of
-    from edgeclf_runtime.streaming import StreamRun
-
-    classifier = Classifier.load(path, "cpu", threads=threads)
-
-    def burst() -> float:
-        found = []
-        start = time.perf_counter()
-        for _ in StreamRun(classifier, [frames_of(GivenFrames(classifier.contract, frames), classifier.contract)]):
-            now = time.perf_counter()
-            found.append(now - start)
-            start = now
-        return statistics.median(found[WARM_UP:])
-
-    return burst
+def _engine(classifier: Classifier, frames: Frames) -> Callable[[Frames], object]:
+    """Returns what gives the streaming engine's prediction for the next of the frames."""
+    stream = frames_of(GivenFrames(classifier.contract, frames), classifier.contract)
+    predictions = iter(StreamRun(classifier, [stream]))
+    return lambda _frame: next(predictions)
 
 
 def open_streams(path: Path, threads: int, frames: Frames, streams: int, together: bool) -> Burst:
@@ -155,23 +143,14 @@ def overhead(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     frames, source = event_frames(options.samples, 120, 160, FRAMES)
     path = export_random("ConvRNNClassifier", folder, (120, 160))["fp32"]
     results: dict[str, Any] = {"made_of": source}
-    print("| threads | beside | " + " | ".join((STEP, ENGINE)) + " |\n| --- | --- | --- | --- |")
+    print("| threads | Classifier.step | run_streams |\n| --- | --- | --- |")
     for threads in options.threads:
-        opens = {
-            BARE: partial(open_bare, path, threads, frames, as_set=False),
-            BARE_AS_SET: partial(open_bare, path, threads, frames, as_set=True),
-            STEP: partial(open_step, path, threads, frames),
-            ENGINE: partial(open_engine, path, threads, frames),
-        }
-        found = {name: by_round(t) for name, t in interleaved(opens, options.rounds, options.processes).items()}
-        for beside in (BARE, BARE_AS_SET):
-            added = [
-                [1e6 * (own - bare) for own, bare in zip(found[name], found[beside], strict=True)]
-                for name in (STEP, ENGINE)
-            ]
-            cells = ["{1:.0f} µs ({0:.0f} to {2:.0f})".format(*quartiles(values)) for values in added]
-            print(f"| {threads} | {beside} | {' | '.join(cells)} |", flush=True)
-        results[str(threads)] = found
+        opens = {name: partial(open_pair, path, threads, frames, name == ENGINE) for name in (STEP, ENGINE)}
+        found = interleaved(opens, options.rounds, options.processes)
+        added = [[1e6 * value for turn in found[name] for value in turn] for name in (STEP, ENGINE)]
+        cells = ["{1:.0f} µs ({0:.0f} to {2:.0f})".format(*quartiles(values)) for values in added]
+        print(f"| {threads} | {' | '.join(cells)} |", flush=True)
+        results[f"{threads} threads, µs"] = dict(zip((STEP, ENGINE), added, strict=True))
     return results
 
 

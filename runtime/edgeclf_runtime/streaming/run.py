@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeclf_runtime.contract import BACKGROUND
 from edgeclf_runtime.errors import EdgeclfError, UsageError
 from edgeclf_runtime.frames import Frame, FrameStream
-from edgeclf_runtime.session import Classifier, Predictions
+from edgeclf_runtime.session import Classifier
 from edgeclf_runtime.streaming.clock import Clock
 from edgeclf_runtime.streaming.memory import MemoryPolicy
 from edgeclf_runtime.streaming.options import StreamOptions
@@ -265,17 +265,15 @@ class StreamRun:
         inference_us = (time.perf_counter_ns() - begin) / 1000
         now = self._clock.now()
         self.statistics.inference.add(inference_us)
-        _check_finite(predictions, taken)
-        class_ids, probabilities = predictions.class_ids.tolist(), predictions.probabilities.tolist()
+        # Lists from here on: NumPy takes longer for a few numbers, and lets other threads in at every turn.
+        probabilities: list[list[float]] = predictions.probabilities.tolist()
         for row, (stream, ready) in enumerate(taken):
             if stream.pipeline.is_timed:
                 latency_us = (now - ready.due) * 1e6
                 stream.statistics.misses += now > ready.due + self._delta_s
             else:
                 latency_us = ready.frame.preparation_us + inference_us
-            prediction = self._prediction(
-                stream, ready.frame, class_ids[row], probabilities[row], resets[row], latency_us
-            )
+            prediction = self._prediction(stream, ready.frame, probabilities[row], resets[row], latency_us)
             stream.statistics.predictions[prediction.label] += 1
             stream.statistics.last_us = prediction.t_us
             self.statistics.latency.add(latency_us)
@@ -305,11 +303,16 @@ class StreamRun:
         self,
         stream: _Stream,
         frame: Frame,
-        class_id: int,
         probabilities: Sequence[float],
         reset: bool,
         latency_us: float,
     ) -> StreamPrediction:
+        if not all(map(math.isfinite, probabilities)):
+            raise EdgeclfError(
+                f"{stream.name}: the model's probabilities for frame {frame.index} are not numbers: its weights are "
+                "damaged; export another checkpoint."
+            )
+        class_id = probabilities.index(max(probabilities))
         label = self._classifier.contract.labels[class_id]
         rounded = tuple([round(p, 6) for p in probabilities])
         return StreamPrediction(
@@ -356,17 +359,6 @@ def _due_together(running: Sequence[_Stream], now: float, patience: float | None
 def _is_awaited(stream: _Stream, until: float) -> bool:
     """Whether a frame of a stream may well come until then."""
     return not (stream.ready or stream.is_in_step or stream.has_ended or stream.is_silent) and stream.expected <= until
-
-
-def _check_finite(predictions: Predictions, taken: Sequence[tuple[_Stream, ReadyFrame]]) -> None:
-    """Raises where a probability is no number."""
-    is_right = np.isfinite(predictions.probabilities).all(axis=1)
-    if not is_right.all():
-        stream, ready = taken[int(is_right.argmin())]
-        raise EdgeclfError(
-            f"{stream.name}: the model's probabilities for frame {ready.frame.index} are not numbers: its weights are "
-            "damaged; export another checkpoint."
-        )
 
 
 def _as_text(path: str) -> str:
