@@ -21,15 +21,14 @@ from edgeclf_runtime.events import Events, open_recording
 from edgeclf_runtime.events.dat import DatDecoder
 from edgeclf_runtime.events.header import read_header
 from edgeclf_runtime.events.recording import TimeOrder
-from edgeclf_runtime.events.rollover import RollOverCounter
+from edgeclf_runtime.frames import FrameMaker
 from edgeclf_runtime.slicing import Slice
-from edgeclf_runtime.sources import FrameMaker
 
 _log = logging.getLogger(__name__)
 
-# A recording gives its events in blocks of this size, within which slicing puts those in order that are not.
+# A recording gives its events in blocks of this size, within which slicing puts those in order that are not. The last
+# block is empty: it stands for the events that waited for more.
 _BLOCK_BYTES = DatDecoder.block_bytes
-_PERIOD = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class DatIndex:
         cuts: How many events come before each frame, and before the end of the last one, `[N + 1]`.
         data_start: Bytes before the first event.
         blocks: How many events come before each block of the file, and before its end.
-        clocks: How the time stands before each block.
+        decoders: The decoder as it stands before each block.
     """
 
     path: Path
@@ -54,7 +53,7 @@ class DatIndex:
     cuts: NDArray[np.int64]
     data_start: int
     blocks: NDArray[np.int64]
-    clocks: tuple[RollOverCounter, ...]
+    decoders: tuple[DatDecoder, ...]
 
     def __len__(self) -> int:
         """Returns the number of frames."""
@@ -76,7 +75,7 @@ class DatIndex:
             with self.path.open("rb") as file:
                 file.seek(self.data_start + begin * _BLOCK_BYTES)
                 for block in range(begin, end):
-                    events = _decoded(file.read(_BLOCK_BYTES), copy.copy(self.clocks[block]))
+                    events = _decoded(file.read(_BLOCK_BYTES), copy.deepcopy(self.decoders[block]))
                     parts.append(_as_sliced(events, self.sensor_size))
         except OSError as error:
             raise DamagedInputError(f"{self.path} cannot be read on ({error.strerror}): check its disk.") from error
@@ -149,22 +148,24 @@ def index_dat(path: Path, delta_t: int) -> DatIndex:
     with path.open("rb") as file:
         data_start = read_header(file).length + 2
         file.seek(data_start)
-        start_us, cuts, blocks, clocks = _scan(file, path, delta_t, recording.sensor_size)
-    return DatIndex(path, recording.sensor_size, delta_t, start_us, cuts, data_start, blocks, clocks)
+        start_us, cuts, blocks, decoders = _scan(file, path, delta_t, recording.sensor_size)
+    return DatIndex(path, recording.sensor_size, delta_t, start_us, cuts, data_start, blocks, decoders)
 
 
 def _scan(
     file: BinaryIO, path: Path, delta_t: int, sensor_size: tuple[int, int]
-) -> tuple[int, NDArray[np.int64], NDArray[np.int64], tuple[RollOverCounter, ...]]:
-    """Returns a `DatIndex`'s `start_us`, `cuts`, `blocks` and `clocks` of a file that stands at its first event."""
-    clock, clocks = RollOverCounter(_PERIOD), []
-    start_us, frame, total, outside, incomplete, order = None, 0, 0, 0, 0, TimeOrder()
+) -> tuple[int, NDArray[np.int64], NDArray[np.int64], tuple[DatDecoder, ...]]:
+    """Returns a `DatIndex`'s `start_us`, `cuts`, `blocks` and `decoders` of a file that stands at its first event."""
+    decoder, decoders = DatDecoder(), []
+    start_us, frame, total, outside, order = None, 0, 0, 0, TimeOrder()
     blocks, cuts = [0], [np.zeros(1, np.int64)]
-    while data := file.read(_BLOCK_BYTES):
-        clocks.append(copy.copy(clock))
-        decoded = _decoded(data, clock)
+    is_over = False
+    while not is_over:
+        data = file.read(_BLOCK_BYTES)
+        is_over = not data
+        decoders.append(copy.deepcopy(decoder))
+        decoded = _decoded(data, decoder)
         events = _as_sliced(decoded, sensor_size)
-        incomplete += len(data) % DatDecoder.word.itemsize
         outside += len(decoded) - len(events)
         if len(events):
             order.add(decoded)
@@ -177,19 +178,20 @@ def _scan(
         blocks.append(total)
     if start_us is None:
         raise InputFileError(f"{path}: this recording holds no events to make a frame of; take it out of the data set.")
-    if outside or incomplete or order.steps_back:
+    if outside or decoder.incomplete_bytes or order.steps_back:
         _log.warning(
             "%s: %d event(s) outside the sensor and %d byte(s) of an incomplete event are left out; the time steps "
             "back %d time(s).",
-            path, outside, incomplete, order.steps_back,
+            path, outside, decoder.incomplete_bytes, order.steps_back,
         )  # fmt: skip
-    return start_us, np.concatenate([*cuts, [total]]), np.array(blocks, np.int64), tuple(clocks)
+    for problem in decoder.problems_of(str(path)):
+        _log.warning("%s", problem)
+    return start_us, np.concatenate([*cuts, [total]]), np.array(blocks, np.int64), tuple(decoders)
 
 
-def _decoded(data: bytes, clock: RollOverCounter) -> Events:
-    """Returns the events of a block of whole ones, where `clock` stands at the one before."""
-    events = DatDecoder().feed(data)
-    return Events(clock.unroll(events.t % _PERIOD), events.x, events.y, events.p)
+def _decoded(data: bytes, decoder: DatDecoder) -> Events:
+    """Returns the events that a block makes known; those that waited where there is no block any more."""
+    return decoder.feed(data) if data else decoder.finish()
 
 
 def _as_sliced(events: Events, sensor_size: tuple[int, int]) -> Events:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgeclf_runtime.events import Events
+
+MOST_EVENTS = 1 << 23
+"""Events that a slice takes at most: 109 MB of them, and 25 times what an HD sensor sends in 33 ms at its busiest (10
+million a second), so that neither a flood of events nor events that all come late can fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +22,15 @@ class Slice:
         index: Number of the slice in its stream, from 0.
         start_us: First µs of the slice, in the recording's own time.
         end_us: First µs after it.
-        events: Its events, in time order; perhaps none.
+        events: Its events, in time order; perhaps none, and at most `MOST_EVENTS`.
+        dropped: How many more there were.
     """
 
     index: int
     start_us: int
     end_us: int
     events: Events
+    dropped: int = 0
 
 
 def slices(
@@ -32,6 +38,7 @@ def slices(
     delta_t: int,
     start_ts: int | None = None,
     max_duration: int | None = None,
+    reached: Callable[[], int | None] = lambda: None,
 ) -> Iterator[Slice]:
     """Cuts batches of events into slices `[t0 + k·delta_t, t0 + (k+1)·delta_t)`.
 
@@ -46,32 +53,67 @@ def slices(
             multiple of `delta_t`, and all events are in.
         max_duration: Stop so many µs (1 or more) after `t0`, after a whole slice and without reading on. None: at the
             end.
+        reached: Says after each batch, also an empty one, how far the sensor's time has come, so that a slice need not
+            wait for the event after it; None where only events tell.
 
     Yields:
         The slices, in order; none where there are no events.
     """
-    index, start = 0, start_ts
     count = None if max_duration is None else -(-max_duration // delta_t)
-    pending: list[Events] = []
+    slot = None if start_ts is None else _Slot(0, start_ts, delta_t)
     for batch in batches:
         batch = _in_time_order(batch)
         if start_ts is not None:
             batch = batch[int(np.searchsorted(batch.t, start_ts)) :]
-        elif start is None and len(batch):
-            start = int(batch.t[0]) // delta_t * delta_t
-        while len(batch):
-            assert start is not None
-            cut = int(np.searchsorted(batch.t, start + delta_t))
-            pending.append(batch[:cut])
-            batch = batch[cut:]
-            if len(batch):
-                yield Slice(index, start, start + delta_t, Events.concatenate(pending))
-                pending = []
-                index, start = index + 1, start + delta_t
-                if index == count:
-                    return
-    if start is not None and pending:
-        yield Slice(index, start, start + delta_t, Events.concatenate(pending))
+        elif slot is None and len(batch):
+            slot = _Slot(0, int(batch.t[0]) // delta_t * delta_t, delta_t)
+        time = reached()
+        while slot is not None:
+            cut = int(np.searchsorted(batch.t, slot.end))
+            if cut:
+                slot.add(batch[:cut])
+                batch = batch[cut:]
+            if not len(batch) and (time is None or time < slot.end):
+                break
+            yield slot.to_slice()
+            slot = _Slot(slot.index + 1, slot.end, delta_t)
+            if slot.index == count:
+                return
+    if slot is not None and slot.held:
+        yield slot.to_slice()
+
+
+class _Slot:
+    """The slice that is being filled."""
+
+    def __init__(self, index: int, start: int, delta_t: int) -> None:
+        self.index = index
+        self.end = start + delta_t
+        self.held = 0
+        self._start = start
+        self._dropped = 0
+        self._parts: list[Events] = []
+
+    def add(self, events: Events) -> None:
+        """Takes events, in so far as there is room."""
+        taken = events[: MOST_EVENTS - self.held]
+        self._dropped += len(events) - len(taken)
+        if len(taken):
+            self.held += len(taken)
+            self._parts.append(taken)
+
+    def to_slice(self) -> Slice:
+        """Returns the slice."""
+        return Slice(self.index, self._start, self.end, Events.concatenate(self._parts), self._dropped)
+
+
+def merged(older: Slice, newer: Slice) -> Slice:
+    """Returns the newer of two slices with the events of both; those of the older one are put at its start."""
+    events = older.events
+    early = Events(np.full_like(events.t, newer.start_us), events.x, events.y, events.p)
+    late = newer.events[: MOST_EVENTS - len(early)]
+    dropped = older.dropped + newer.dropped + len(newer.events) - len(late)
+    return replace(newer, events=Events.concatenate([early, late]), dropped=dropped)
 
 
 def slices_by_count(

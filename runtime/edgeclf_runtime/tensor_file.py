@@ -7,6 +7,7 @@ event came, in µs. Layout: Prophesee's documentation of Metavision ML's HDF5 te
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgeclf_runtime.errors import DamagedInputError, InputFileError, UsageError
 from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.hdf5_input import HDF5_ERRORS, hdf5_input, own_data_set, plain_attributes
 from edgeclf_runtime.hdf5_output import hdf5_output
 from edgeclf_runtime.preprocessing import canonical_arguments, effective_arguments
 
@@ -29,6 +31,9 @@ FRAME_MODES: tuple[FrameMode, ...] = get_args(FrameMode)
 
 PROVENANCE_ATTRIBUTE = "edgeclf"
 """Attribute that says what edgeclf made the file of, as a JSON document; files of other programs do not have it."""
+
+LATEST_US = 1 << 60
+"""Times beyond are no times."""
 
 _OWN_ATTRIBUTES = {
     "events_to_tensor",
@@ -135,8 +140,9 @@ class TensorFile:
         if not self.path.is_file():
             raise InputFileError(f"{self.path}: there is no such file.")
         try:
-            self._file = h5py.File(self.path, "r")
-        except OSError as error:
+            self._open = contextlib.ExitStack()
+            self._file, expect_numbers = self._open.enter_context(hdf5_input(self.path))
+        except HDF5_ERRORS as error:
             raise InputFileError(
                 f"{self.path}: this is not an HDF5 file, or it is damaged or cut short; make it again with "
                 "`edgeclf dataset events`."
@@ -147,11 +153,12 @@ class TensorFile:
             self.attributes = _attributes_of(self._data, self.path) if attributes is None else attributes
             if attributes is None:
                 self.frame_ends()  # says so where the times are damaged
+            expect_numbers()
         except InputFileError:
-            self._file.close()
+            self.close()
             raise
-        except (OSError, RuntimeError, TypeError, ValueError) as error:  # h5py's, of damaged structures, and ours below
-            self._file.close()
+        except HDF5_ERRORS as error:  # h5py's, of damaged structures, and ours below
+            self.close()
             raise InputFileError(
                 f"{self.path}: what the tensor file says of itself cannot be read ({error}); make it again with "
                 "`edgeclf dataset events`."
@@ -167,7 +174,7 @@ class TensorFile:
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        self._open.close()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -180,8 +187,9 @@ class TensorFile:
         """
         stop = min(stop, len(self))
         try:
-            frames = np.asarray(self._data[start:stop], np.float32)
-        except OSError as error:
+            with np.errstate(over="ignore", invalid="ignore"):  # what float32 does not hold is not finite
+                frames = np.asarray(self._data[start:stop], np.float32)
+        except HDF5_ERRORS as error:
             raise DamagedInputError(
                 f"{self.path}: {_frames(start, stop)} cannot be read, as the file is damaged there; make it again with "
                 "`edgeclf dataset events`."
@@ -207,8 +215,8 @@ class TensorFile:
             InputFileError: Where it is damaged.
         """
         try:
-            found = json.loads(self._data.attrs.get(PROVENANCE_ATTRIBUTE, "{}"))
-        except (OSError, TypeError, ValueError) as error:
+            found = json.loads(plain_attributes(self._data).get(PROVENANCE_ATTRIBUTE, "{}"))
+        except (*HDF5_ERRORS, RecursionError) as error:
             raise InputFileError(
                 f"{self.path}: what the file says that it was made of is damaged; make it again with "
                 "`edgeclf dataset events`."
@@ -226,8 +234,8 @@ def _frames(start: int, stop: int) -> str:
 
 
 def _data_of(file: h5py.File, path: Path) -> h5py.Dataset:
-    data = file.get("data")
-    if not isinstance(data, h5py.Dataset) or data.ndim != 4 or data.dtype.kind not in "fiu":
+    data = own_data_set(file, "data")
+    if data is None or data.ndim != 4 or data.dtype.kind not in "fiu":
         raise InputFileError(
             f"{path}: this HDF5 file has no data set 'data' of numbers with four axes (frames, channels, rows, "
             "columns), so it is not a tensor file; make one of a recording (.raw, .dat) with `edgeclf dataset events`."
@@ -236,7 +244,7 @@ def _data_of(file: h5py.File, path: Path) -> h5py.Dataset:
 
 
 def _attributes_of(data: h5py.Dataset, path: Path) -> TensorAttributes:
-    found = {name: _plain(value) for name, value in data.attrs.items()}
+    found = plain_attributes(data)
     mode = found.get("mode", "delta_t")
     if mode not in FRAME_MODES:
         raise InputFileError(
@@ -252,6 +260,9 @@ def _attributes_of(data: h5py.Dataset, path: Path) -> TensorAttributes:
     for name in (mode, "event_input_width", "event_input_height"):
         if int(found[name]) < 1:
             raise ValueError(f"{name} is {found[name]}")
+    for name, times in (("delta_t", len(data)), ("start_ts", 1)):
+        if abs(int(found.get(name, 0))) * times > LATEST_US:
+            raise ValueError(f"{name} is {found[name]}")
     return TensorAttributes(
         preprocess=str(found["events_to_tensor"]),
         delta_t=int(found.get("delta_t", 0)),
@@ -266,8 +277,8 @@ def _attributes_of(data: h5py.Dataset, path: Path) -> TensorAttributes:
 
 def _last_timestamps(file: h5py.File, path: Path, start_ts: int, frames: int) -> NDArray[np.int64]:
     """Reads when the last event of each frame came, in a file whose frames hold a number of events."""
-    found = file.get("last_timestamps")
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "iu" or found.shape != (frames,):
+    found = own_data_set(file, "last_timestamps")
+    if found is None or found.dtype.kind not in "iu" or found.shape != (frames,):
         raise InputFileError(
             f"{path}: its frames hold a number of events, and no data set 'last_timestamps' of {frames} whole numbers "
             "says when each one's last event came; make it again with `edgeclf dataset events`."
@@ -279,12 +290,6 @@ def _last_timestamps(file: h5py.File, path: Path, start_ts: int, frames: int) ->
             "make it again with `edgeclf dataset events`."
         )
     return np.asarray(times, np.int64)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def write_tensor_file(

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeclf_runtime import slicing
 from edgeclf_runtime.events import Events
-from edgeclf_runtime.slicing import slices, slices_by_count
+from edgeclf_runtime.slicing import merged, slices, slices_by_count
 
 
 def batch(*times):
@@ -145,6 +146,65 @@ def test_events_of_one_time_keep_their_order_in_a_large_batch():
 def test_batch_out_of_order_is_sorted_and_equal_times_keep_their_order():
     found = as_rows(slices([batch(12, 3, 12, 1)], 10))
     assert found == [(0, 0, 10, [(1, 3), (3, 1)]), (1, 10, 20, [(12, 0), (12, 2)])]
+
+
+# --- where the sensor says how far time has come
+
+
+def test_slices_go_out_as_time_comes_without_events():
+    said = iter([None, 9, 10, 35, 35, 12])
+    batches = [batch(3), Events.empty(), Events.empty(), Events.empty(), batch(36), batch(37)]
+    found = []
+    pieces = slices((found.append(-1) or one for one in batches), 10, reached=lambda: next(said))
+    for piece in pieces:
+        found.append(piece.index)
+    assert found == [-1, -1, -1, 0, -1, 1, 2, -1, -1, 3]
+
+
+def test_time_that_comes_before_the_first_event_starts_nothing():
+    assert as_rows(slices([Events.empty(), batch(25)], 10, reached=lambda: 25)) == [(0, 20, 30, [(25, 0)])]
+
+
+def test_slices_from_a_given_start_need_no_event():
+    found = as_rows(slices([Events.empty()], 10, start_ts=5, reached=lambda: 25))
+    assert found == [(0, 5, 15, []), (1, 15, 25, [])]
+
+
+def test_duration_is_over_also_without_events():
+    def silence():
+        yield batch(1)
+        yield Events.empty()
+        pytest.fail("read on")
+
+    said = iter([None, 1000])
+    assert len(list(slices(silence(), 10, max_duration=30, reached=lambda: next(said)))) == 3
+
+
+def test_event_after_its_slice_went_out_comes_into_the_next():
+    said = iter([None, 10, None])
+    found = as_rows(slices([batch(1), Events.empty(), batch(9)], 10, reached=lambda: next(said)))
+    assert found == [(0, 0, 10, [(1, 0)]), (1, 10, 20, [(9, 0)])]
+
+
+# --- how much a slice takes
+
+
+def test_a_slice_takes_so_many_events_and_says_how_many_more_there_were(monkeypatch):
+    monkeypatch.setattr(slicing, "MOST_EVENTS", 3)
+    found = list(slices([batch(1, 2), batch(3, 4, 5, 11), batch(6, 12, 13)], 10))
+    assert [(piece.events.t.tolist(), piece.dropped) for piece in found] == [([1, 2, 3], 2), ([11, 6, 12], 1)]
+    (one,) = slices([batch(*range(3))], 10)
+    assert one.dropped == 0
+
+
+def test_merged_slices_take_no_more(monkeypatch):
+    monkeypatch.setattr(slicing, "MOST_EVENTS", 4)
+    older, newer = slices([batch(1, 2, 3, 4, 5, 11, 12)], 10)
+    both = merged(older, newer)
+    assert (both.index, both.events.t.tolist(), both.dropped) == (1, [10, 10, 10, 10], 3)
+    newer, last = slices([batch(11, 12, 25)], 10)
+    assert merged(newer, last).events.t.tolist() == [20, 20, 25]
+    assert merged(newer, last).dropped == 0
 
 
 # --- by number of events

@@ -389,10 +389,10 @@ def test_cut_short(written):
 
 
 def test_attributes_that_hdf5_cannot_decode(written, monkeypatch):
-    def items(_):
+    def names(_):
         raise RuntimeError("Error iterating over attributes (ran off end of input buffer while decoding)")
 
-    monkeypatch.setattr(h5py.AttributeManager, "items", items)
+    monkeypatch.setattr(h5py.AttributeManager, "__iter__", names)
     with pytest.raises(InputFileError, match=r"ä b\.h5: what the tensor file says of itself cannot be read \(Error it"):
         TensorFile(written)
 

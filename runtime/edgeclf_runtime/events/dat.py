@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.events.batch import Events
+from edgeclf_runtime.events.clock import Clock
 from edgeclf_runtime.events.decoder import Decoder
-from edgeclf_runtime.events.rollover import RollOverCounter
 
 EVENT_BYTES = 8
+PERIOD = 1 << 32
+"""µs after which the time starts again from zero."""
 # Event2d and EventCd are laid out the same.
 CD_EVENT_TYPES = (0x00, 0x0C)
 
@@ -32,14 +34,13 @@ class DatDecoder(Decoder):
     word: ClassVar[np.dtype[Any]] = np.dtype("<u8")
 
     def __init__(self) -> None:
-        super().__init__()
-        self._rollover = RollOverCounter(1 << 32)
+        super().__init__(Clock(PERIOD))
 
-    def _decode(self, words: NDArray[np.uint64]) -> Events:
+    def _decode(self, words: NDArray[np.uint64], may_wait: bool) -> tuple[Events, int]:
         halves = words.view("<u4")
-        t = self._rollover.unroll(halves[::2].astype(np.int64))
-        where = np.ascontiguousarray(halves[1::2])
+        t = self._clock.follow(halves[::2].astype(np.int64), may_wait)
+        where = np.ascontiguousarray(halves[1 : 2 * t.size : 2])
         x = where.view("<u2")[::2] & np.uint16(0x3FFF)
         y = (where >> 14).view("<u2")[::2] & np.uint16(0x3FFF)
         p = (where.view(np.uint8)[3::4] >= 0x10).view(np.uint8)
-        return Events(t, x, y, p)
+        return Events(t, x, y, p), t.size

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.events.batch import Events
+from edgeclf_runtime.events.clock import Clock
 from edgeclf_runtime.events.decoder import Decoder
-from edgeclf_runtime.events.evt2 import WordReader, find_time_high
+from edgeclf_runtime.events.evt2 import PERIOD, WordReader, find_time_high
 
 
 class Evt21Decoder(Decoder):
@@ -34,19 +35,26 @@ class Evt21Decoder(Decoder):
     block_bytes: ClassVar[int] = 1 << 18  # as each word may make 32 events
 
     def __init__(self, legacy: bool = False) -> None:
-        super().__init__()
+        clock = Clock(PERIOD, is_steady=True)
+        super().__init__(clock)
         self._upper = 0 if legacy else 1
-        self._reader = WordReader()
+        self._reader = WordReader(clock)
+
+    @property
+    def unknown_words(self) -> int:
+        """The number of words of unknown type."""
+        return self._reader.unknown_words
 
     def _find_start(self, words: NDArray[np.uint64]) -> int:
         return find_time_high(words.view("<u4")[self._upper :: 2])
 
-    def _decode(self, words: NDArray[np.uint64]) -> Events:
+    def _decode(self, words: NDArray[np.uint64], may_wait: bool) -> tuple[Events, int]:
         halves = words.view("<u4")
-        groups, is_group = self._reader.read(np.ascontiguousarray(halves[self._upper :: 2]))
-        valid = halves[1 - self._upper :: 2][is_group]
+        groups, is_group = self._reader.read(np.ascontiguousarray(halves[self._upper :: 2]), may_wait)
+        valid = halves[1 - self._upper :: 2][: is_group.size][is_group]
         # One byte for each pixel of each group; those that are set stand in the order of the events.
         pixels = np.unpackbits(valid.view(np.uint8), bitorder="little")
         found = np.flatnonzero(pixels.view(np.bool_))
         group, column = found >> 5, (found & 31).astype(np.uint16)
-        return Events(groups.t[group], groups.x[group] + column, groups.y[group], groups.p[group])
+        events = Events(groups.t[group], groups.x[group] + column, groups.y[group], groups.p[group])
+        return events, is_group.size

@@ -25,10 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.events.batch import Events
+from edgeclf_runtime.events.clock import Clock
 from edgeclf_runtime.events.decoder import Decoder
-from edgeclf_runtime.events.rollover import RollOverCounter
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
+UNKNOWN = (0x1, 0x9, 0xB, 0xC, 0xD)
+LOW_BITS = 12
+PERIOD = 1 << 24
 VECTOR_COLUMNS = 12
 FARTHEST = 0xF000
 
@@ -61,24 +64,43 @@ class Evt3Decoder(Decoder):
     block_bytes: ClassVar[int] = 1 << 18  # as each word may make 12 events
 
     def __init__(self) -> None:
-        super().__init__()
-        self._rollover = RollOverCounter(1 << 12)
-        self._high, self._low = -1, 0
+        super().__init__(Clock(PERIOD, is_steady=True))
+        self._unknown_words = 0
+        self._high, self._low = -1, 0  # of the time; the high bits keep their place, and the low ones stand below them
         self._y: int | None = None
         self._base: int | None = None
         self._base_p = 0
+
+    @property
+    def time_us(self) -> int | None:
+        """The sensor's time as far as it has come; None before the first."""
+        return None if self._clock.time_us is None else self._high + self._low
+
+    @property
+    def unknown_words(self) -> int:
+        """The number of words of unknown type."""
+        return self._unknown_words
 
     def _find_start(self, words: NDArray[np.uint16]) -> int:
         found = words >> 12 == TIME_HIGH
         return int(np.argmax(found)) if found.any() else words.size
 
-    def _decode(self, words: NDArray[np.uint16]) -> Events:
+    def _decode(self, words: NDArray[np.uint16], may_wait: bool) -> tuple[Events, int]:
         types = (words >> 12).astype(np.uint8)
+        time_at = np.flatnonzero(types == TIME_HIGH)
+        highs = self._clock.follow((words[time_at] & 0xFFF).astype(np.int64) << LOW_BITS, may_wait)
+        end = words.size if highs.size == time_at.size else int(time_at[highs.size])
+        events = self._decode_timed(words[:end], types[:end], highs) if end else Events.empty()
+        return events, end
+
+    def _decode_timed(self, words: NDArray[np.uint16], types: NDArray[np.uint8], highs: NDArray[np.int64]) -> Events:
+        """Returns the events of words, of which the types and the times of the TIME_HIGHs are known."""
         is_single = types == ADDR_X
         singles = words[np.flatnonzero(is_single)]
         # All other words are few, and everything else is worked out for them alone.
         at = np.flatnonzero(~is_single)
         others, kinds = words[at], types[at]
+        self._unknown_words += sum(int(np.count_nonzero(kinds == kind)) for kind in UNKNOWN)
         vectors, first_x, vector_p = self._place_vectors(others, kinds)
         bits = others[vectors] & PIXEL_BITS[kinds[vectors]]
         made = np.zeros(at.size, np.intp)
@@ -91,7 +113,7 @@ class Evt3Decoder(Decoder):
         p = (singles >> 11 & 1).astype(np.uint8)
         if vectors.size:
             x, p = _merge(x, p, first_x, vector_p, bits, before[vectors])
-        t = self._times(others, kinds, before, x.size)
+        t = self._times(others, kinds, highs, before, x.size)
         rows_at = np.flatnonzero(kinds == ADDR_Y)
         rows = np.concatenate(([self._y or 0], others[rows_at] & 0x7FF)).astype(np.uint16)
         y = np.repeat(rows, np.diff(before[rows_at], prepend=0, append=x.size))
@@ -103,21 +125,26 @@ class Evt3Decoder(Decoder):
         return events
 
     def _times(
-        self, others: NDArray[np.uint16], kinds: NDArray[np.uint8], before: NDArray[np.intp], count: int
+        self,
+        others: NDArray[np.uint16],
+        kinds: NDArray[np.uint8],
+        highs: NDArray[np.int64],
+        before: NDArray[np.intp],
+        count: int,
     ) -> NDArray[np.int64]:
         """Returns the times, in µs, of `count` events.
 
         Args:
             others: The words that are no single events.
             kinds: For each of them, its type.
+            highs: For each TIME_HIGH among them, its time in µs.
             before: For each of them, how many events come before it.
             count: The number of events.
         """
         at = np.flatnonzero((kinds == TIME_HIGH) | (kinds == TIME_LOW))
         value = (others[at] & 0xFFF).astype(np.int64)
         is_high = kinds[at] == TIME_HIGH
-        highs = np.concatenate(([self._high], self._rollover.unroll(value[is_high])))
-        high = highs[np.cumsum(np.concatenate(([False], is_high)))]
+        high = np.concatenate(([self._high], highs))[np.cumsum(np.concatenate(([False], is_high)))]
         # The low bits come from the last word that sets them: a TIME_LOW, or a TIME_HIGH that brings a new
         # value (sensors repeat the same one every 16 µs).
         value[is_high] = 0
@@ -126,7 +153,7 @@ class Evt3Decoder(Decoder):
         low = np.concatenate(([self._low], value))[np.concatenate(([0], setter))]
         self._high, self._low = int(high[-1]), int(low[-1])
         # A time holds for all events up to the word that changes it.
-        return np.repeat((high << 12) + low, np.diff(before[at], prepend=0, append=count))
+        return np.repeat(high + low, np.diff(before[at], prepend=0, append=count))
 
     def _place_vectors(
         self, others: NDArray[np.uint16], kinds: NDArray[np.uint8]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,8 @@ DECODERS: dict[RecordingFormat, Callable[[], Decoder]] = {
     "DAT": DatDecoder,
 }
 EVT_VERSIONS: dict[str, RecordingFormat] = {"2.0": "EVT2", "2.1": "EVT2.1", "3.0": "EVT3"}
+INCOMPLETE, OUTSIDE = "bytes of an incomplete word at the end", "events outside the sensor"
+STEPS_BACK = "steps back in time"
 READ_FORMATS = "EVT2, EVT2.1, EVT3 and DAT version 2"
 
 
@@ -40,7 +42,6 @@ class Recording:
         format: How its events are encoded.
         sensor_size: The sensor's (width, height); events outside are dropped.
         header: The header's keywords and values, as written.
-        problems: What the last complete iteration met, one sentence each; empty where all was well.
     """
 
     def __init__(
@@ -55,58 +56,72 @@ class Recording:
         self.format = format
         self.sensor_size = sensor_size
         self.header = header.fields
-        self.problems: list[str] = []
         self._header = header
         self._data_start = data_start
+        self._latest = _Reading(self._new_decoder())
 
     def __repr__(self) -> str:
         width, height = self.sensor_size
         return f"Recording({str(self.path)!r}, {self.format}, {width}x{height})"
 
     def __iter__(self) -> Iterator[Events]:
-        """Yields batches of events in the file's order, none of them empty, and fills `problems` when it ends.
-
-        Where it is left early, `problems` holds what was met until then.
+        """Yields batches of events in the file's order, none of them empty.
 
         Raises:
             InputFileError: The file cannot be read any more.
         """
-        self.problems = []
-        decoder = self._new_decoder()
-        outside, checks = 0, TimeOrder()
-        at_end = False
-        try:
-            with _open(self.path) as file:
-                file.seek(self._data_start)
-                buffer = memoryview(bytearray(decoder.block_bytes))
-                while count := _read_into(file, buffer, self.path):
-                    events = decoder.feed(buffer[:count])
-                    inside = self._inside(events)
-                    outside += len(events) - len(inside)
-                    if len(inside):
-                        checks.add(inside)
-                        yield inside
-            at_end = True
-        finally:
-            self.problems = self._sentences(decoder.incomplete_bytes if at_end else 0, outside, checks)
+        reading = self._latest = _Reading(self._new_decoder())
+        for events in self._decoded(reading):
+            inside = self._inside(events)
+            reading.outside += len(events) - len(inside)
+            if len(inside):
+                reading.order.add(inside)
+                yield inside
 
-    def _sentences(self, incomplete_bytes: int, outside: int, checks: TimeOrder) -> list[str]:
-        """Returns what was met, as `problems` says it."""
+    def _decoded(self, reading: _Reading) -> Iterator[Events]:
+        """Yields the events of the file, wherever they lie."""
+        decoder = reading.decoder
+        with _open(self.path) as file:
+            file.seek(self._data_start)
+            buffer = memoryview(bytearray(decoder.block_bytes))
+            while count := _read_into(file, buffer, self.path):
+                yield decoder.feed(buffer[:count])
+        yield decoder.finish()
+        reading.incomplete_bytes = decoder.incomplete_bytes
+
+    @property
+    def damage(self) -> Mapping[str, int]:
+        """What was wrong until now in the iteration that was begun last, counted by kind; only what occurred."""
+        reading = self._latest
+        counts = {
+            INCOMPLETE: reading.incomplete_bytes,
+            OUTSIDE: reading.outside,
+            STEPS_BACK: reading.order.steps_back,
+            **reading.decoder.damage,
+        }
+        return {kind: count for kind, count in counts.items() if count}
+
+    @property
+    def problems(self) -> list[str]:
+        """What was wrong until now in the iteration that was begun last, a sentence each."""
+        reading = self._latest
         problems = []
-        if incomplete_bytes:
+        if reading.incomplete_bytes:
             problems.append(
-                f"{self.path} was cut off: {incomplete_bytes} byte(s) of an incomplete word at its end were ignored."
+                f"{self.path} was cut off: {reading.incomplete_bytes} byte(s) of an incomplete word at its end were "
+                "ignored."
             )
-        if outside:
+        if reading.outside:
             problems.append(
-                f"{outside} event(s) of {self.path} outside the sensor "
+                f"{reading.outside} event(s) of {self.path} outside the sensor "
                 f"({self.sensor_size[0]}x{self.sensor_size[1]}) were dropped."
             )
-        if checks.steps_back:
+        if reading.order.steps_back:
             problems.append(
-                f"The time-stamps of {self.path} step back {checks.steps_back} time(s), by up to {checks.farthest} µs."
+                f"The time-stamps of {self.path} step back {reading.order.steps_back} time(s), by up to "
+                f"{reading.order.farthest} µs."
             )
-        return problems
+        return problems + reading.decoder.problems_of(str(self.path))
 
     def _new_decoder(self) -> Decoder:
         if self.format == "EVT2.1":
@@ -119,6 +134,16 @@ class Recording:
         if not len(events) or (events.x.max() < width and events.y.max() < height):
             return events
         return events[(events.x < width) & (events.y < height)]
+
+
+class _Reading:
+    """What one iteration over a recording has met."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.order = TimeOrder()
+        self.outside = 0
+        self.incomplete_bytes = 0
 
 
 class TimeOrder:

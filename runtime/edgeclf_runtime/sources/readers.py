@@ -157,7 +157,8 @@ def open_reader(path: Path | None) -> ByteReader:
     try:
         file = FileIO(sys.stdin.fileno(), closefd=False) if path is None else FileIO(path)
     except (OSError, AttributeError) as error:  # a program without a terminal may have no standard input
-        raise InputFileError(f"{what} cannot be read ({error}): check where it comes from.") from None
+        why = error.strerror if isinstance(error, OSError) else "it is closed"
+        raise InputFileError(f"{what} cannot be read ({why}): check where it comes from.") from None
     return PipeReader(file, what) if hasattr(select, "poll") else ThreadedReader(file, what)
 
 

@@ -3,53 +3,58 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeclf_runtime.events import Events
 from edgeclf_runtime.events.evt3 import Evt3Decoder
 
 
-def decode_plainly(words):
+@pytest.fixture
+def decode_plainly(plain_judge):
     """Decodes one word at a time, by the vendor's description of EVT 3.0."""
-    high = y = base = None
-    low = rolled = base_p = 0
-    for word in words:
-        kind, value = word >> 12, word & 0xFFF
-        if kind == 0x8:
-            if high is not None and high - value > 2048:
-                rolled += 1
-            elif high is not None and rolled and value - high > 4096 - 256:
-                rolled -= 1
-            low = low if value == high else 0
-            high = value
-            continue
-        if high is None:
-            continue
-        t = rolled << 24 | high << 12 | low
-        if kind == 0x6:
-            low = value
-        elif kind == 0x0:
-            y = value & 0x7FF
-        elif kind == 0x2 and y is not None:
-            yield t, value & 0x7FF, y, value >> 11
-        elif kind == 0x3:
-            base, base_p = value & 0x7FF, value >> 11
-        elif kind in (0x4, 0x5) and base is not None:
-            columns = 12 if kind == 0x4 else 8
-            for column in range(columns):
-                if value >> column & 1 and y is not None:
-                    # Beyond 61440 the decoder stops counting columns, so that they never wrap into the sensor.
-                    yield t, min(base, 0xF000) + column, y, base_p
-            base += columns
+
+    def decode(words):
+        times = iter(plain_judge([(w & 0xFFF) << 12 for w in words if w >> 12 == 0x8], 1 << 24).times)
+        high = y = base = None
+        low = base_p = 0
+        for word in words:
+            kind, value = word >> 12, word & 0xFFF
+            if kind == 0x8:
+                time = next(times)
+                low = low if time == high else 0
+                high = time
+                continue
+            if high is None:
+                continue
+            t = high + low
+            if kind == 0x6:
+                low = value
+            elif kind == 0x0:
+                y = value & 0x7FF
+            elif kind == 0x2 and y is not None:
+                yield t, value & 0x7FF, y, value >> 11
+            elif kind == 0x3:
+                base, base_p = value & 0x7FF, value >> 11
+            elif kind in (0x4, 0x5) and base is not None:
+                columns = 12 if kind == 0x4 else 8
+                for column in range(columns):
+                    if value >> column & 1 and y is not None:
+                        # Beyond 61440 the decoder stops counting columns, so that they never wrap into the sensor.
+                        yield t, min(base, 0xF000) + column, y, base_p
+                base += columns
+
+    return decode
 
 
 def random_words(rng, n, probabilities):
     """Words of all types, with time moving on, standing, rolling over and stepping back."""
     kinds = rng.choice(16, n, p=probabilities)
     words = kinds << 12 | rng.integers(0, 4096, n)
-    high = int(rng.integers(4096))
+    high = first = int(rng.integers(4096))
     for at in np.flatnonzero(kinds == 8):
         steps = [0, 1, 1000, 4090, 4095, 2000, 3000]
         high = (high + int(rng.choice(steps, p=[0.4, 0.3, 0.1, 0.05, 0.05, 0.05, 0.05]))) % 4096
         words[at] = 0x8 << 12 | high
-    return words.astype("<u2")
+    good = [0x8 << 12 | (first + k) % 4096 for k in range(-9, 1)]  # that the time is beyond doubt
+    return np.concatenate([good, words]).astype("<u2")
 
 
 EVEN = np.full(16, 1 / 16)
@@ -61,7 +66,7 @@ VECTORS = np.array([8, 0, 1, 15, 30, 20, 6, 5, 5, 0, 5, 0, 0, 0, 5, 0]) / 100
 @pytest.mark.parametrize("probabilities", [EVEN, SINGLES, VECTORS], ids=["even", "singles", "vectors"])
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("largest_portion", [1, 5, 300, 100_000])
-def test_equals_plain_loop(seed, probabilities, largest_portion, feed_in_portions, assert_events):
+def test_equals_plain_loop(seed, probabilities, largest_portion, feed_in_portions, assert_events, decode_plainly):
     n = 300 if largest_portion == 1 else 3000
     words = random_words(np.random.default_rng(seed), n, probabilities)
     events = feed_in_portions(Evt3Decoder(), words.tobytes(), largest_portion, seed)
@@ -69,13 +74,20 @@ def test_equals_plain_loop(seed, probabilities, largest_portion, feed_in_portion
 
 
 @pytest.mark.parametrize("probabilities", [EVEN, SINGLES, VECTORS], ids=["even", "singles", "vectors"])
-def test_equals_plain_loop_beyond_a_block(probabilities, assert_events):
+def test_equals_plain_loop_beyond_a_block(probabilities, assert_events, decode_plainly):
     words = random_words(np.random.default_rng(0), 300_000, probabilities)
-    assert_events(Evt3Decoder().feed(words.tobytes()), decode_plainly(words.tolist()))
+    decoder = Evt3Decoder()
+    assert_events(whole(decoder, words), decode_plainly(words.tolist()))
+    unknown = int(np.isin(words >> 12, [1, 9, 11, 12, 13]).sum())
+    assert decoder.damage.get("words of unknown type", 0) == unknown
+
+
+def whole(decoder, words):
+    return Events.concatenate([decoder.feed(np.array(words, "<u2").tobytes()), decoder.finish()])
 
 
 def decode(*words):
-    return Evt3Decoder().feed(np.array(words, "<u2").tobytes())
+    return whole(Evt3Decoder(), words)
 
 
 def test_vectors_go_on_where_others_stand_among_them(assert_events):
@@ -113,3 +125,23 @@ def test_time_does_not_jump_when_the_high_time_steps_back_over_its_roll_over(ass
     words = [0x8FFF, 0x0001, 0x2001, 0x8000, 0x2002, 0x8FFF, 0x2003, 0x8000, 0x2004]
     times = (0xFFF000, 0x1000000, 0xFFF000, 0x1000000)
     assert_events(decode(*words), [(t, x, 1, 0) for x, t in enumerate(times, 1)])
+
+
+def test_one_damaged_time_word_moves_no_other_event():
+    """By a bit of every place: 8 to 8,388,608 µs, and with a roll-over in between."""
+    words = [w for high in range(4000, 4200) for w in (0x8000 | high % 4096, 0x6005, 0x0001, 0x2001)]
+    good = whole(Evt3Decoder(), words).t
+    for bit in range(12):
+        damaged = list(words)
+        damaged[4 * 120] ^= 1 << bit
+        found = whole(Evt3Decoder(), damaged).t
+        apart = np.flatnonzero(found != good)
+        assert apart.tolist() in ([], [120])
+        assert abs(int(found[120] - good[120])) <= 2 * 4096
+
+
+def test_time_as_far_as_it_has_come_without_events():
+    decoder = Evt3Decoder()
+    assert decoder.time_us is None
+    whole(decoder, [0x8000 | high % 4096 for high in range(4000, 4200)] + [0x6123])
+    assert decoder.time_us == 4199 * 4096 + 0x123
