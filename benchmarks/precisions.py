@@ -4,7 +4,8 @@
 
 Every model has random weights and takes frames of 120 rows and 160 columns, a frame a step, its state fed back. Each is
 exported as `edgeclf export --format onnx` does, in each precision; OpenVINO, where it is installed, converts the same
-fp32 and int8 files, a batch of 1 made fixed and its arithmetic pinned to float32 where it is not int8.
+fp32 and int8 files, a batch of 1 made fixed and its arithmetic pinned to float32 where it is not int8; and, on
+processors that have bfloat16, once more with the fp32 file computed in it.
 
 Each candidate is loaded by some processes of its own. A round is a burst of steps of every process of every candidate,
 one burst after the other, in an order that is shuffled anew, so whatever else the machine does falls on all of them. A
@@ -67,15 +68,17 @@ class Candidate:
     Attributes:
         backend: `ONNX Runtime` or `OpenVINO`.
         precision: Of the file that it runs.
+        bfloat16: Whether OpenVINO may compute what is float32 in the file in bfloat16, which its CPU must have.
     """
 
     backend: str
     precision: Precision
+    bfloat16: bool = False
 
     @property
     def name(self) -> str:
         """What the tables call it."""
-        return f"{self.backend} {self.precision}"
+        return f"{self.backend} {'bf16' if self.bfloat16 else self.precision}"
 
 
 REFERENCE = Candidate("ONNX Runtime", "fp32")
@@ -86,6 +89,8 @@ def candidates() -> list[Candidate]:
     found = [REFERENCE, Candidate("ONNX Runtime", "fp16"), Candidate("ONNX Runtime", "int8")]
     if importlib.util.find_spec("openvino") is not None:
         found += [Candidate("OpenVINO", "fp32"), Candidate("OpenVINO", "int8")]
+        if {"avx512_bf16", "amx_bf16", "bf16"} & set(cpu_flags().split()):
+            found.append(Candidate("OpenVINO", "fp32", bfloat16=True))
     return found
 
 
@@ -108,7 +113,7 @@ def open_onnxruntime(path: Path, threads: int) -> tuple[Run, Contract]:
     return run, contract
 
 
-def open_openvino(path: Path, threads: int) -> tuple[Run, Contract]:
+def open_openvino(path: Path, threads: int, bfloat16: bool) -> tuple[Run, Contract]:
     """Converts a file to OpenVINO's representation and compiles it for the CPU."""
     from edgeclf_runtime.backends.openvino import import_openvino
 
@@ -117,7 +122,7 @@ def open_openvino(path: Path, threads: int) -> tuple[Run, Contract]:
     model = openvino.convert_model(path)
     model.reshape({port.any_name: [1, *port.partial_shape[1:]] for port in model.inputs})
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -129,9 +134,6 @@ def open_openvino(path: Path, threads: int) -> tuple[Run, Contract]:
         return [found[name] for name in contract.output_names]
 
     return run, contract
-
-
-OPEN = {"ONNX Runtime": open_onnxruntime, "OpenVINO": open_openvino}
 
 
 def burst(run: Run, contract: Contract, frames: NDArray[np.float32]) -> float:
@@ -150,7 +152,10 @@ def burst(run: Run, contract: Contract, frames: NDArray[np.float32]) -> float:
 
 def open_burst(candidate: Candidate, path: Path, threads: int, frames: NDArray[np.float32]) -> Burst:
     """Loads a candidate; returns what measures a burst of it."""
-    run, contract = OPEN[candidate.backend](path, threads)
+    if candidate.backend == "OpenVINO":
+        run, contract = open_openvino(path, threads, candidate.bfloat16)
+    else:
+        run, contract = open_onnxruntime(path, threads)
     return partial(burst, run, contract, frames)
 
 
@@ -242,12 +247,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def cpu_flags() -> str:
-    """Returns which instructions that int8 gains by the processor has, as far as the system tells."""
+    """Returns which instructions that int8 and bf16 gain by the processor has, as far as the system tells."""
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return "unknown"
-    return " ".join(sorted(words & {"avx2", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}))
+    for_int8 = {"avx2", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+    return " ".join(sorted(words & (for_int8 | {"avx512_bf16", "amx_bf16", "bf16"})))
 
 
 if __name__ == "__main__":
