@@ -147,8 +147,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], of_words: boo
 
 def progress(items: Iterable[T], label: str, length: int | None = None) -> AbstractContextManager[Iterable[T]]:
     """Returns a progress bar over `items`, on standard error; silent where that is no terminal, and with `-q`."""
-    hidden = is_quiet() or not sys.stderr.isatty()
-    return click.progressbar(items, label=label, length=length, file=sys.stderr, hidden=hidden)
+    return click.progressbar(items, label=label, length=length, file=sys.stderr, hidden=not _is_watched())
 
 
 def show_live(text: str) -> None:
@@ -157,7 +156,7 @@ def show_live(text: str) -> None:
     The next thing that `say` or the log writes takes its place. Silent where standard error is no terminal, and with
     `-q`.
     """
-    if not is_quiet() and sys.stderr.isatty():
+    if _is_watched():
         _terminal.show(fitted(text, _columns() - 1))
 
 
@@ -182,9 +181,14 @@ def fitted(text: str, columns: int) -> str:
     return kept
 
 
+def _is_watched() -> bool:
+    """Whether standard error is a terminal, and `-q` was not given; a service may have no standard error at all."""
+    return not is_quiet() and sys.stderr is not None and sys.stderr.isatty()
+
+
 def _columns() -> int:
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # a serial line does not know
     except OSError:
         return 80
 

@@ -204,3 +204,24 @@ def test_a_live_text_is_as_wide_as_the_terminal_at_most(monkeypatch):
     console.clear_live()
     console.clear_live()
     assert terminal.getvalue() == "\r\x1b[K" + "x" * 79 + "\r\x1b[K"
+
+
+def test_nothing_is_shown_where_there_is_no_standard_error(monkeypatch):
+    """As in a service that was started with it closed."""
+    console.start_logging()
+    monkeypatch.setattr(sys, "stderr", None)
+    console.show_live("rock")
+    console.clear_live()
+    with console.progress(range(3), "frames") as numbers:
+        assert list(numbers) == [0, 1, 2]
+
+
+def test_a_terminal_that_does_not_know_its_width_has_80_columns(monkeypatch):
+    console.start_logging()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(terminal, "fileno", lambda: 2)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((0, 0)))
+    console.show_live("x" * 100)
+    console.clear_live()
+    assert terminal.getvalue() == "\r\x1b[K" + "x" * 79 + "\r\x1b[K"

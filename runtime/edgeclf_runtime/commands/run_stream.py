@@ -1,117 +1,251 @@
-"""`edgeclf run-stream`: streaming inference on recordings and tensor files."""
+"""`edgeclf run-stream`: streaming inference on recordings, pipes and cameras."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
-from array import array
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+import logging
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from types import FrameType
+from typing import Any, get_args
 
 import click
 
+from edgeclf_runtime.backends import Backend, DeviceOptions
+from edgeclf_runtime.commands.option_groups import device_options, stream_options
+from edgeclf_runtime.commands.stream_summary import show_summary
 from edgeclf_runtime.comparison import Comparison
-from edgeclf_runtime.console import json_option, progress, say, table, verbosity_options, write_json
+from edgeclf_runtime.console import check_can_write, json_option, say, verbosity_options, write_json
+from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, UsageError
-from edgeclf_runtime.latency import LatencySummary, summarise
+from edgeclf_runtime.events.encoding import RecordingFormat
+from edgeclf_runtime.frames import FrameStream, frames_of
+from edgeclf_runtime.outputs import Hdf5Output, JsonLinesOutput, LiveLine, PredictionOutput, VideoOutput
 from edgeclf_runtime.self_test import difference_table, self_test
-from edgeclf_runtime.session import Classifier, Device, Model, open_model
+from edgeclf_runtime.session import Classifier, open_model
 from edgeclf_runtime.sources import open_source
-from edgeclf_runtime.stream import run_streams
+from edgeclf_runtime.streaming import StreamOptions, StreamRun
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
 @click.argument("model")
 @click.argument("source", nargs=-1)
-@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="auto", show_default=True,
-              help="Where to run. cuda is an error where it does not start; auto says what it chose.")  # fmt: skip
+@device_options
 @click.option("--output", metavar="FILE.jsonl", help="Write the predictions here; - is standard output, the default.")
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.0, show_default=True,
-              help="Score from which a prediction counts as accepted.")  # fmt: skip
-@click.option("--sensor-size", type=click.IntRange(min=1), nargs=2, metavar="WIDTH HEIGHT",
-              help="Size of the sensor, for recordings that do not say.")  # fmt: skip
-@click.option("--start-ts", type=int, help="Where the first frame starts, in µs of the recording's own time.")
-@click.option("--max-duration-ms", type=click.IntRange(min=1), help="Use only so much of each recording.")
-@click.option("--self-test", "tests_itself", is_flag=True,
-              help="Replay the golden vectors beside MODEL first; exit code 1 where the outputs differ. Without "
-                   "SOURCE, only that.")  # fmt: skip
-@click.option("--realtime", is_flag=True, help="Play recordings at the sensor's speed.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of one step on the CPU.")
+@click.option(
+    "--hdf5",
+    metavar="FILE.h5",
+    help="Write them here, too, laid out as Metavision does: cls, cls_start_ts, cls_end_ts.",
+)
+@click.option(
+    "--video", metavar="FILE.mp4", help="Write a video of the frames and their labels here, too; needs edgeclf[video]."
+)
+@stream_options
+@click.option(
+    "--rolling-window",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="FRAMES",
+    help="Average the probabilities over a stream's last frames; for models without a recurrent layer.",
+)
+@click.option(
+    "--sensor-size",
+    type=click.IntRange(min=1),
+    nargs=2,
+    metavar="WIDTH HEIGHT",
+    help="Size of the sensor, for sources that do not tell it.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(get_args(RecordingFormat)),
+    help="Encoding of a recording or pipe without a header; wants --sensor-size, too.",
+)
+@click.option("--follow", is_flag=True, help="Read .raw and .dat files on as they grow, until a signal ends it.")
+@click.option(
+    "--start-ts",
+    type=int,
+    help="Where the first frame starts, in µs of the recording's own time; events before are left out.",
+)
+@click.option(
+    "--max-duration-ms",
+    type=click.IntRange(min=1),
+    help="Use only so much of each source, from the start of its first frame.",
+)
+@click.option(
+    "--self-test",
+    "tests_itself",
+    is_flag=True,
+    help="Replay the golden vectors beside MODEL first; exit code 1 where the outputs differ. Without "
+    "SOURCE, only that.",
+)
 @json_option
 @verbosity_options
 def run_stream(
     model: str,
     source: tuple[str, ...],
-    device: Device,
+    device_options: DeviceOptions,
     output: str | None,
-    threshold: float,
+    hdf5: str | None,
+    video: str | None,
+    stream_options: StreamOptions,
+    rolling_window: int,
     sensor_size: tuple[int, int] | None,
+    format: RecordingFormat | None,
+    follow: bool,
     start_ts: int | None,
     max_duration_ms: int | None,
     tests_itself: bool,
-    realtime: bool,
-    threads: int | None,
     json_path: str | None,
 ) -> None:
-    """Run MODEL over SOURCE (recordings .raw and .dat, tensor files .h5), frame after frame.
+    """Run MODEL over SOURCE, frame after frame.
 
-    Several sources are parallel streams, each with its own memory. One JSON object a line, a line per frame and stream,
-    goes to standard output or to --output; a summary to standard error. `--json -` takes standard output for the
-    summary, so it asks for an --output.
+    A SOURCE is a recording (.raw, .dat, .hdf5; with their extras .aedat4, .es, .csv), a tensor file (.h5), a named
+    pipe, - for standard input, or a camera (camera: for the first one, camera:SERIAL). Several are parallel streams,
+    each with its own memory.
+
+    The predictions go to standard output or to --output, one JSON object a line for every frame and stream; a summary
+    goes to standard error, and as JSON to --json. Ctrl-C (SIGINT) and SIGTERM end the streams, and the summary is still
+    written; SIGUSR1 clears the memory of all streams.
 
     Example: edgeclf run-stream gestures.onnx recording.raw --output predictions.jsonl
     """
-    _check_targets(output, json_path, (model, *source))
+    _check_targets((output, hdf5, video, json_path), (model, *source))
+    _check_pipes(source)
     if not source:
         if not tests_itself:
             raise UsageError("There is no SOURCE to run the model over; give recordings, or --self-test alone.")
-        _self_test(open_model(model, device, threads), model, json_path, streams_follow=False)
+        _self_test(open_model(model, options=device_options), model, json_path, streams_follow=False)
         return
     if output is None and json_path == "-":
         raise UsageError(
             "The predictions and the --json document cannot both go to standard output; give --output FILE.jsonl for "
             "the predictions."
         )
-    with Classifier.load(model, device, streams=len(source), threads=threads) as classifier:
+    with Classifier.load(
+        model, streams=len(source), options=device_options, rolling_window=rolling_window, warm_up=1
+    ) as classifier:
+        if classifier.placement.on_cpu:
+            _log.warning("Not all of the model runs on %s: %s.", classifier.device, classifier.placement)
         tested = _self_test(classifier, model, json_path, streams_follow=True) if tests_itself else None
         max_duration = None if max_duration_ms is None else max_duration_ms * 1000
-        sources = [open_source(path, classifier.contract, sensor_size, start_ts, max_duration) for path in source]
-        counts: list[Counter[str]] = [Counter() for _ in sources]
-        latencies = array("d")  # 8 bytes a frame: a stream may run for days
-        failure: EdgeclfError | None = None
-        with (
-            _output(output) as out,
-            progress(run_streams(classifier, sources, threshold, realtime), "frames") as predictions,
-        ):
-            try:
-                for prediction in predictions:
-                    out.write(json.dumps(prediction.to_dict(), ensure_ascii=False) + "\n")
-                    out.flush()  # whoever follows the output sees each frame, and an interruption loses none
-                    counts[prediction.stream][prediction.label] += 1
-                    latencies.append(prediction.latency_us)
-            except EdgeclfError as error:
-                failure = error  # what was predicted until then is kept and summed up first
-    summary = _summary(source, counts, summarise(latencies), classifier)
+        with contextlib.ExitStack() as stack:
+            frames: list[FrameStream[Any]] = []
+            for name in source:
+                opened = open_source(name, sensor_size, format, follow)
+                stack.callback(opened.close)
+                frames.append(frames_of(opened, classifier.contract, start_ts, max_duration))
+            run = stack.enter_context(StreamRun(classifier, frames, stream_options))
+            outputs = [stack.enter_context(one) for one in _outputs(output, hdf5, video, classifier.contract, source)]
+            failures, was_stopped = _write_predictions(run, [*outputs, stack.enter_context(LiveLine(run.statistics))])
+    summary = run.statistics.to_dict()
     if tested is not None:
         summary["self_test"] = tested.to_dict()
-    _show(summary)
-    if json_path is not None:
-        write_json(json_path, summary)
-    if failure is not None:
-        raise failure
-    problems = [problem for opened in sources for problem in opened.problems]
-    for path, count in zip(source, counts, strict=True):
-        if not count:
-            problems.append(f"{path}: there was no frame to predict, as no event lies in the part that was asked for.")
-    if problems:
-        raise DamagedInputError(" ".join(problems))
+    show_summary(summary)
+    try:
+        if json_path is not None:
+            write_json(json_path, summary)
+    finally:  # on a disk that is full, it is the predictions that matter
+        _complain(run, frames, failures, was_stopped)
 
 
-def _self_test(model: Model | Classifier, path: str, json_path: str | None, streams_follow: bool) -> Comparison:
+def _write_predictions(run: StreamRun, outputs: Sequence[PredictionOutput]) -> tuple[list[EdgeclfError], bool]:
+    """Writes all predictions and closes what took them, so that whatever fails is known before the run is summed up.
+
+    Returns:
+        What the model and the outputs failed of, and whether a signal ended the run.
+    """
+    failures = []
+    with _Signals(run) as signals:
+        try:
+            for prediction in run:
+                for output in outputs:
+                    output.write(prediction, run.frame)
+        except EdgeclfError as error:
+            failures.append(error)
+        for output in outputs:
+            try:
+                output.close()
+            except EdgeclfError as error:
+                failures.append(error)
+    return failures, signals.were_sent
+
+
+class _Signals:
+    """Ends a run on SIGINT and SIGTERM, the second time at once, and clears its memory on SIGUSR1.
+
+    Attributes:
+        were_sent: Whether the run was ended so.
+    """
+
+    def __init__(self, run: StreamRun) -> None:
+        self._run = run
+        self._before: dict[signal.Signals, Any] = {}
+        self.were_sent = False
+
+    def __enter__(self) -> _Signals:
+        handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop}
+        if hasattr(signal, "SIGUSR1"):
+            handlers[signal.SIGUSR1] = self._reset
+        with contextlib.suppress(ValueError):  # not the main thread: signals are somebody else's
+            for number, handler in handlers.items():
+                self._before[number] = signal.signal(number, handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore(*self._before)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self.were_sent = True
+        self._restore(signal.SIGINT, signal.SIGTERM)
+        self._run.stop()
+
+    def _reset(self, _signal: int, _frame: FrameType | None) -> None:
+        self._run.reset()
+
+    def _restore(self, *numbers: signal.Signals) -> None:
+        for number in numbers:
+            if (handler := self._before.pop(number, None)) is not None:
+                signal.signal(number, handler)
+
+
+def _outputs(
+    output: str | None, hdf5: str | None, video: str | None, contract: Contract, source: tuple[str, ...]
+) -> Iterator[PredictionOutput]:
+    """Opens everything that takes predictions, one after the other."""
+    yield JsonLinesOutput("-" if output is None else output)
+    if hdf5 is not None:
+        yield Hdf5Output(hdf5, contract, source)
+    if video is not None:
+        yield VideoOutput(video, contract, source)
+
+
+def _complain(run: StreamRun, frames: list[FrameStream[Any]], failures: list[EdgeclfError], was_stopped: bool) -> None:
+    """Raises what went wrong, all of it as one error, once what was predicted has been written and summed up."""
+    problems = [problem for stream in frames for problem in stream.problems]
+    if was_stopped:
+        for problem in problems:
+            _log.warning("%s", problem)
+        problems = []
+    elif not failures:
+        problems += [
+            f"{one.source.name}: there was no frame to predict, as no event lies in the part that was asked for."
+            for one in run.statistics.streams
+            if not one.frames and one.failure is None
+        ]
+    ended = [*failures, *run.failures.values()]
+    for error in ended:
+        if not isinstance(error, EdgeclfError):
+            raise error
+    if ended or problems:
+        kind = EdgeclfError if ended else DamagedInputError
+        raise kind(" ".join([*map(str, ended), *problems]))
+
+
+def _self_test(model: Backend | Classifier, path: str, json_path: str | None, streams_follow: bool) -> Comparison:
     """Replays the golden vectors and says what came of it, in the JSON document too where no summary will."""
 
     def show(comparison: Comparison) -> None:
@@ -122,66 +256,25 @@ def _self_test(model: Model | Classifier, path: str, json_path: str | None, stre
     return self_test(model.run, model.contract, path, show)
 
 
-def _check_targets(output: str | None, json_path: str | None, inputs: tuple[str, ...]) -> None:
-    """Raises a UsageError where a file to write is one that is read, or both are the same."""
-    if output is not None and json_path is not None and (output == json_path or _is_same_file(output, json_path)):
-        raise UsageError(f"{output}: --output and --json cannot both be written there; give another place for one.")
-    for target in (output, json_path):
-        for path in inputs:
-            if target is not None and _is_same_file(target, path):
-                raise UsageError(f"{target}: this would overwrite what is read; give another place to write to.")
+def _check_targets(targets: tuple[str | None, ...], inputs: tuple[str, ...]) -> None:
+    """Raises a UsageError where a file cannot be written, is one that is read, or is to be written twice."""
+    given = [target for target in targets if target is not None]
+    for k, target in enumerate(given):
+        check_can_write(target)
+        if any(_is_same_file(target, other) for other in given[:k]):
+            raise UsageError(f"{target}: two results cannot both be written there; give another place for one.")
+        if any(path != "-" and _is_same_file(target, path) for path in inputs):
+            raise UsageError(f"{target}: this would overwrite what is read; give another place to write to.")
 
 
 def _is_same_file(one: str, other: str) -> bool:
-    return Path(one).is_file() and Path(other).is_file() and Path(one).samefile(other)
+    if Path(one).is_file() and Path(other).is_file():
+        return Path(one).samefile(other)
+    return Path(one).resolve() == Path(other).resolve()
 
 
-@contextlib.contextmanager
-def _output(path: str | None) -> Iterator[TextIO]:
-    """Gives where the lines go: a file, or standard output."""
-    if path is None or path == "-":
-        yield sys.stdout
-        return
-    # Into the file itself rather than beside it, for those who follow it.
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UsageError(
-            f"{path}: the predictions cannot be written there ({error.strerror}); choose another place."
-        ) from error
-    with file:
-        yield file
-
-
-def _summary(
-    source: tuple[str, ...],
-    counts: list[Counter[str]],
-    latency: LatencySummary | None,
-    classifier: Classifier,
-) -> dict[str, Any]:
-    return {
-        "device": classifier.device,
-        "frames": sum(count.total() for count in counts),
-        "latency": None if latency is None else asdict(latency),
-        "streams": [
-            {"source": path, "frames": count.total(), "predictions": dict(count.most_common())}
-            for path, count in zip(source, counts, strict=True)
-        ],
-    }
-
-
-def _show(summary: dict[str, Any]) -> None:
-    rows = [
-        (s["source"], s["frames"], ", ".join(f"{label} {n}" for label, n in s["predictions"].items()))
-        for s in summary["streams"]
-    ]
-    say(table(("source", "frames", "predictions"), rows))
-    if summary["latency"] is not None:
-        say(
-            "latency a frame: "
-            + ", ".join(
-                f"{name[:-3]} {summary['latency'][name]:.0f} µs" for name in ("p50_us", "p95_us", "p99_us", "max_us")
-            )
-            + f" on {summary['device']}"
-        )
+def _check_pipes(source: tuple[str, ...]) -> None:
+    """Raises a UsageError where two streams would take each other's bytes."""
+    for name in source:
+        if source.count(name) > 1 and (name == "-" or Path(name).is_fifo()):
+            raise UsageError(f"{name}: what comes through one pipe cannot be two streams; name it once.")

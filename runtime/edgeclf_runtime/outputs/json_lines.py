@@ -28,7 +28,7 @@ class JsonLinesOutput(PredictionOutput):
         path: The file; its folders are made. `-`: standard output.
 
     Raises:
-        UsageError: Where the file cannot be opened for writing.
+        UsageError: Where the file cannot be opened for writing, or standard output is closed.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -36,8 +36,11 @@ class JsonLinesOutput(PredictionOutput):
         self._encode = json.JSONEncoder(ensure_ascii=False).encode
         self._file: io.FileIO | None = None
         self._size = 0
-        self._is_terminal = str(path) == "-" and sys.stdout.isatty()
+        self._is_terminal = False
         if str(path) == "-":
+            if sys.stdout is None:  # as in a service that was started without one
+                raise UsageError("Standard output is closed; give --output FILE.jsonl for the predictions.")
+            self._is_terminal = sys.stdout.isatty()
             sys.stdout.flush()  # what was printed before goes first
             # Below Python's buffer, which would keep what a full disk did not take, and fail again at the end.
             self._write = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer).write

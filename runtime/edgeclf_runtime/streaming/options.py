@@ -43,12 +43,13 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         for name, is_right in (
+            ("threshold", 0 <= self.threshold <= 1),
             ("max_wait_s", self.max_wait_s is None or self.max_wait_s >= 0),
             ("stall_after_s", self.stall_after_s > 0),
             ("queue", self.queue >= 1),
         ):
             if not is_right:
-                raise UsageError(f"{name} cannot be {getattr(self, name)}; give a larger one.")
+                raise UsageError(f"{name} cannot be {getattr(self, name)}: it is out of range.")
 
     def memory_of(self, streams: int) -> list[MemoryPolicy]:
         """Returns the memory policy of each of so many streams.

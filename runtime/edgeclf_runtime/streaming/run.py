@@ -169,8 +169,8 @@ class StreamRun:
         self.statistics.end()
 
     def _stream(self, number: int, source: FrameStream[Any], policy: MemoryPolicy) -> _Stream:
-        _log.info("%s: memory policy %s.", source.source.name, policy)
-        statistics = StreamStatistics(source.source, policy.name)
+        _log.info("%s: memory policy %s.", source.name, policy)
+        statistics = StreamStatistics(source, policy.name)
         pipeline = Pipeline(
             number,
             source,
@@ -184,7 +184,7 @@ class StreamRun:
         is_in_step = not pipeline.is_timed and self._options.max_wait_s is None
         # Nobody knows when a live source will start; all others can give from the start on.
         expected = math.inf if pipeline.is_live else -math.inf
-        return _Stream(_as_text(source.source.name), pipeline, statistics, is_in_step, expected)
+        return _Stream(_as_text(source.name), pipeline, statistics, is_in_step, expected)
 
     def _next_batch(self) -> list[_Stream]:
         """Waits for the frames that make the next step, and returns their streams; none where all have ended."""
@@ -223,7 +223,7 @@ class StreamRun:
         if ready is None:
             stream.has_ended = True
             if stream.statistics.failure is not None:
-                _log.warning("%s: this stream has failed.", stream.name)
+                _log.warning("%s: this stream has failed: %s", stream.name, stream.statistics.failure)
         elif stream.pipeline.is_timed:
             stream.expected = ready.due + self._delta_s
 

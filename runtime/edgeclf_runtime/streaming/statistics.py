@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgeclf_runtime.frames import FrameStream
 from edgeclf_runtime.latency import LatencyHistogram
-from edgeclf_runtime.sources import Source
 
 
 @dataclass
@@ -17,7 +17,7 @@ class StreamStatistics:
     """What happened in one stream.
 
     Attributes:
-        source: Its source.
+        source: Where its frames come from.
         memory: The name of its memory policy.
         predictions: Number of frames by label.
         misses: Predictions that came more than `delta_t` after their frame was due, where time counts.
@@ -33,7 +33,7 @@ class StreamStatistics:
         last_us: The end of the latest slice that a prediction covers.
     """
 
-    source: Source
+    source: FrameStream[Any]
     memory: str
     predictions: Counter[str] = field(default_factory=Counter)
     misses: int = 0

@@ -18,7 +18,9 @@ def test_a_memory_policy_each():
         options.memory_of(3)
 
 
-@pytest.mark.parametrize("wrong", [{"queue": 0}, {"max_wait_s": -1.0}, {"stall_after_s": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"queue": 0}, {"max_wait_s": -1.0}, {"stall_after_s": 0.0}, {"threshold": float("nan")}]
+)
 def test_what_cannot_be(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         StreamOptions(**wrong)
