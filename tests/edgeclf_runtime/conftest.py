@@ -339,6 +339,27 @@ class _FullDisk(io.FileIO):
 
 
 @pytest.fixture
+def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Puts a package on the path that announces entry points, name to object of its module, as an installed one does."""
+    modules = []
+
+    def install(package: str, group: str, announced: dict[str, str], source: str) -> None:
+        folder = tmp_path / package
+        info = folder / f"{package}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (folder / f"{package}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"{name} = {package}:{value}" for name, value in announced.items()]
+        (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]) + "\n")
+        monkeypatch.syspath_prepend(folder)
+        modules.append(package)
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+@pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes files that are opened for writing from now on ones that hold so many bytes."""
     usual = Path.open

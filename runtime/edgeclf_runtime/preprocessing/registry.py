@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgeclf_runtime.announced import announced_names, load_announced
 from edgeclf_runtime.errors import UsageError
 from edgeclf_runtime.preprocessing.base import Preprocessing
 from edgeclf_runtime.preprocessing.diff import Diff
@@ -13,9 +14,6 @@ from edgeclf_runtime.preprocessing.event_cube import EventCube
 from edgeclf_runtime.preprocessing.histo import Histo
 from edgeclf_runtime.preprocessing.quantized import DiffQuantized, HistoQuantized
 from edgeclf_runtime.preprocessing.timesurface import MultiChannelTimeSurface, TimeSurface
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 PreprocessingFactory = Callable[..., Preprocessing]
 """Called with `sensor_size` (width, height) and `delta_t` in µs, and the preprocessing's own arguments, all by name."""
@@ -36,7 +34,7 @@ def preprocessing_names() -> tuple[str, ...]:
 
     Nothing of those packages is imported for it.
     """
-    return tuple(dict.fromkeys([*_FACTORIES, *sorted(_announced().names)]))
+    return tuple(dict.fromkeys([*_FACTORIES, *announced_names(ENTRY_POINT_GROUP)]))
 
 
 def register_preprocessing(name: str, factory: PreprocessingFactory) -> None:
@@ -153,13 +151,6 @@ def _own_arguments(name: str, factory: PreprocessingFactory, arguments: Mapping[
     return own
 
 
-def _announced() -> Any:
-    """Returns the entry points of our group, of all installed packages; nothing is imported."""
-    from importlib.metadata import entry_points  # takes longer to import than a preprocessing to make
-
-    return entry_points(group=ENTRY_POINT_GROUP)
-
-
 def _find(name: str) -> PreprocessingFactory | None:
     """Returns the factory of that name, None where there is none.
 
@@ -168,33 +159,9 @@ def _find(name: str) -> PreprocessingFactory | None:
     Raises:
         UsageError: Where two packages announce it, or what is announced cannot be loaded.
     """
-    if name in _FACTORIES:
-        return _FACTORIES[name]
-    found = list(_announced().select(name=name))
-    if not found:
-        return None
-    if len(found) > 1:
-        packages = ", ".join(sorted(map(_package, found)))
-        raise UsageError(f"Several installed packages announce a preprocessing called {name}: {packages}; keep one.")
-    register_preprocessing(name, _load(found[0]))
+    if name not in _FACTORIES:
+        factory = load_announced(ENTRY_POINT_GROUP, name)
+        if factory is None:
+            return None
+        register_preprocessing(name, factory)
     return _FACTORIES[name]
-
-
-def _load(announced: EntryPoint) -> PreprocessingFactory:
-    """Imports what an entry point names."""
-    what = (
-        f"The preprocessing {announced.name}, which the package {_package(announced)} announces as {announced.value},"
-    )
-    try:
-        factory: PreprocessingFactory = announced.load()
-    except Exception as error:  # whatever a module that is not ours may raise while it is imported
-        raise UsageError(
-            f"{what} cannot be loaded ({type(error).__name__}: {error}); mend or uninstall that package."
-        ) from error
-    if not callable(factory):
-        raise UsageError(f"{what} is of type {type(factory).__name__} and makes nothing; mend that package.")
-    return factory
-
-
-def _package(announced: EntryPoint) -> str:
-    return announced.dist.name if announced.dist else "of unknown name"

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from edgeclf_runtime.announced import announced_names, load_announced
 from edgeclf_runtime.errors import InputFileError, UsageError
-from edgeclf_runtime.events.recording import RecordingFormat
+from edgeclf_runtime.events.encoding import RecordingFormat
 from edgeclf_runtime.sources.base import Source
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 SourceFactory = Callable[[str, tuple[int, int] | None], Source]
 """Called with the path, or what follows a scheme's colon, and with the sensor's (width, height), None if not given."""
@@ -65,7 +62,7 @@ def source_names() -> tuple[str, ...]:
 
     Nothing of those packages is imported for it.
     """
-    return tuple(dict.fromkeys([*_FACTORIES, *sorted(_announced().names)]))
+    return tuple(dict.fromkeys([*_FACTORIES, *announced_names(ENTRY_POINT_GROUP)]))
 
 
 def register_source(name: str, factory: SourceFactory) -> None:
@@ -154,13 +151,6 @@ def _is_hdf5(path: Path) -> bool:
         raise InputFileError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from None
 
 
-def _announced() -> Any:
-    """Returns the entry points of our group, of all installed packages; nothing is imported."""
-    from importlib.metadata import entry_points  # takes longer to import than a recording to open
-
-    return entry_points(group=ENTRY_POINT_GROUP)
-
-
 def _find(name: str) -> SourceFactory | None:
     """Returns the factory of that name, None where there is none.
 
@@ -169,31 +159,9 @@ def _find(name: str) -> SourceFactory | None:
     Raises:
         UsageError: Where two packages announce it, or what is announced cannot be loaded.
     """
-    if name in _FACTORIES:
-        return _FACTORIES[name]
-    found = list(_announced().select(name=name))
-    if not found:
-        return None
-    if len(found) > 1:
-        packages = ", ".join(sorted(map(_package, found)))
-        raise UsageError(f"Several installed packages announce a source called {name}: {packages}; keep one.")
-    register_source(name, _load(found[0]))
+    if name not in _FACTORIES:
+        factory = load_announced(ENTRY_POINT_GROUP, name)
+        if factory is None:
+            return None
+        register_source(name, factory)
     return _FACTORIES[name]
-
-
-def _load(announced: EntryPoint) -> SourceFactory:
-    """Imports what an entry point names."""
-    what = f"The source {announced.name}, which the package {_package(announced)} announces as {announced.value},"
-    try:
-        factory: SourceFactory = announced.load()
-    except Exception as error:  # whatever a module that is not ours may raise while it is imported
-        raise UsageError(
-            f"{what} cannot be loaded ({type(error).__name__}: {error}); mend or uninstall that package."
-        ) from error
-    if not callable(factory):
-        raise UsageError(f"{what} is of type {type(factory).__name__} and opens nothing; mend that package.")
-    return factory
-
-
-def _package(announced: EntryPoint) -> str:
-    return announced.dist.name if announced.dist else "of unknown name"

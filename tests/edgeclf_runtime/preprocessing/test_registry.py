@@ -131,31 +131,14 @@ class Rows(Preprocessing):
 
     def __call__(self, events, start_us):
         return np.full((1, 3, 1), self.first + len(events), np.float32)
-
-number = 3
 """
 
 
 @pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Puts a package on the path that announces preprocessings, as an installed one does."""
+def install(install_package, monkeypatch):
+    """Installs a package that announces preprocessings."""
     monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
-    modules = []
-
-    def make(package, announced, source=MODULE):
-        folder = tmp_path / package
-        info = folder / f"{package}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (folder / f"{package}.py").write_text(source)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        lines = [f"{name} = {package}:{value}" for name, value in announced.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[edgeclf.preprocessing]", *lines]) + "\n")
-        monkeypatch.syspath_prepend(folder)
-        modules.append(package)
-
-    yield make
-    for module in modules:
-        sys.modules.pop(module, None)
+    return lambda package, announced: install_package(package, registry.ENTRY_POINT_GROUP, announced, MODULE)
 
 
 def test_what_an_installed_package_announces_is_found_by_name(install):
@@ -176,28 +159,3 @@ def test_a_package_does_not_replace_what_is_shipped(install):
     install("edgeclf_histo", {"histo": "Rows"})
     assert isinstance(create_preprocessing("histo", sensor_size=(4, 3), delta_t=1000), Histo)
     assert preprocessing_names().count("histo") == 1
-
-
-def test_two_packages_that_announce_the_same_name_are_refused(install):
-    install("edgeclf_one", {"rows": "Rows"})
-    install("edgeclf_two", {"rows": "Rows"})
-    with pytest.raises(UsageError, match="called rows: edgeclf_one, edgeclf_two; keep one"):
-        create_preprocessing("rows", sensor_size=(4, 3), delta_t=1000)
-
-
-@pytest.mark.parametrize(
-    ("source", "value", "message"),
-    [
-        ("import not_there_at_all", "Rows", "cannot be loaded .ModuleNotFoundError: No module named 'not_there"),
-        ("1 / 0", "Rows", "cannot be loaded .ZeroDivisionError"),
-        (MODULE, "Columns", "cannot be loaded .AttributeError"),
-        (MODULE, "number", "is of type int and makes nothing"),
-    ],
-)
-def test_a_package_that_cannot_be_loaded_is_told_by_name(install, source, value, message):
-    install("edgeclf_broken", {"rows": value}, source)
-    with pytest.raises(UsageError, match=message) as caught:
-        create_preprocessing("rows", sensor_size=(4, 3), delta_t=1000)
-    assert f"preprocessing rows, which the package edgeclf_broken announces as edgeclf_broken:{value}" in str(
-        caught.value
-    )

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, EntryPoints
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,24 +19,18 @@ class Mine(IteratorSource):
         super().__init__([], sensor_size or (32, 24), name=f"mine:{text}")
 
 
+THEIRS = """
+from edgeclf_runtime.sources import IteratorSource
+
+class Source(IteratorSource):
+    def __init__(self, text, sensor_size):
+        super().__init__([], sensor_size or (32, 24), name=f"theirs {text}")
+"""
+
+
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch):
     monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
-
-
-@pytest.fixture
-def announce(monkeypatch):
-    """Makes installed packages announce sources: name, module:object, package."""
-
-    def announced(*entries):
-        points = []
-        for name, value, package in entries:
-            point = EntryPoint(name, value, registry.ENTRY_POINT_GROUP)
-            points.append(point._for(SimpleNamespace(name=package)))
-        monkeypatch.setattr(registry, "_announced", lambda: EntryPoints(points))
-        monkeypatch.setitem(sys.modules, "their_package", SimpleNamespace(Source=Mine, number=5))
-
-    return announced
 
 
 # What a name means.
@@ -121,24 +113,15 @@ def test_names_that_are_taken_or_cannot_be():
             register_source(name, Mine)
 
 
-def test_what_packages_announce(announce, tmp_path):
-    announce(("theirs", "their_package:Source", "their"), (".theirs", "their_package:Source", "their"))
+def test_what_packages_announce(install_package, tmp_path):
+    names = {"theirs": "Source", ".theirs": "Source", "camera": "Source"}
+    install_package("edgeclf_theirs", registry.ENTRY_POINT_GROUP, names, THEIRS)
     assert source_names()[-2:] == (".theirs", "theirs")
-    assert open_source("theirs:1").name == "mine:1"
+    assert source_names().count("camera") == 1
+    assert "edgeclf_theirs" not in sys.modules  # not before it is asked for
+    assert open_source("theirs:1").name == "theirs 1"
     (tmp_path / "a.theirs").write_bytes(b"")
-    assert isinstance(open_source(tmp_path / "a.theirs"), Mine)
-
-
-def test_what_packages_announce_wrongly(announce):
-    announce(("two", "their_package:Source", "a"), ("two", "their_package:Source", "b"))
-    with pytest.raises(UsageError, match="Several installed packages announce a source called two: a, b"):
-        open_source("two:")
-    announce(("bad", "their_package:number", "their"))
-    with pytest.raises(UsageError, match="of type int and opens nothing"):
-        open_source("bad:")
-    announce(("none", "no_such_package:Source", "their"))
-    with pytest.raises(UsageError, match=r"cannot be loaded \(ModuleNotFoundError"):
-        open_source("none:")
+    assert open_source(tmp_path / "a.theirs").name == f"theirs {tmp_path / 'a.theirs'}"
 
 
 def test_names_for_help():
