@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 from edgeclf.data.raw_writer import WrittenFormat, write_recording
 from edgeclf_runtime.events import Events, open_recording
+from edgeclf_runtime.machine.processor import read_processor
 from example_models import DEFAULT_SAMPLES
-from machine import processor
 
 SENSOR = (1280, 720)
 
@@ -187,7 +187,7 @@ def main() -> None:
         print(json.dumps(measure(arguments.measure, arguments.repeats)))
         return
 
-    machine = {"processor": processor(), "python": platform.python_version(), "numpy": np.__version__}
+    machine = {"processor": read_processor().name, "python": platform.python_version(), "numpy": np.__version__}
     print(f"{machine['processor']}, Python {machine['python']}, NumPy {machine['numpy']}, one core")
     print(
         f"{'stream':14}{'events':>11}{'MB':>6}{'M events/s':>12}{'(min)':>8}{'MB/s':>7}"

@@ -24,8 +24,8 @@ from typing import Any
 from decoding import SENSOR, streams
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.frames import open_frames
+from edgeclf_runtime.machine.processor import read_processor
 from example_models import DEFAULT_SAMPLES
-from machine import processor
 
 SIZES = {"720×1280": (720, 1280), "120×160": (120, 160)}
 STREAMS = ("EVT3", "EVT3 vectors", "EVT2.1", "DAT")
@@ -74,7 +74,8 @@ def main() -> None:
         path, size = options.measure
         print(json.dumps(measure(Path(path), SIZES[size], options.delta_t, options.repeats)))
         return
-    print(f"{processor()}, one core; frames of {options.delta_t} µs; million events a second, median (slowest)\n")
+    processor = read_processor().name
+    print(f"{processor}, one core; frames of {options.delta_t} µs; million events a second, median (slowest)\n")
     print("| stream | " + " | ".join(f"frames of {size}" for size in SIZES) + " |\n| --- | --- | --- |")
     results: dict[str, Any] = {}
     for name, (_, write) in streams(options.samples, options.events).items():
@@ -93,7 +94,7 @@ def main() -> None:
                 results[f"{name}, {size}"] = seconds
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
     if options.json:
-        document = {"processor": processor(), "events": options.events, "seconds": results}
+        document = {"processor": processor, "events": options.events, "seconds": results}
         options.json.write_text(json.dumps(document, indent=2) + "\n")
 
 

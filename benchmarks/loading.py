@@ -43,8 +43,8 @@ from edgeclf.hyperparameters import MODEL_NAMES, HyperParameters
 from edgeclf.models import State, detach_state
 from edgeclf.training import hyperparameters_for
 from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.machine.processor import read_processor
 from edgeclf_runtime.tensor_file import TensorAttributes, write_tensor_file
-from machine import processor
 
 CLASSES = ("left", "right")
 DELTA_T = 10_000
@@ -186,7 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
             num_ev_reps=options.num_ev_reps,
         )
         machine = {
-            "processor": processor(),
+            "processor": read_processor().name,
             "cores": os.cpu_count(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "threads": options.threads,

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.machine.processor import read_processor
 from edgeclf_runtime.session import Classifier
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
 from interleaving import Burst, interleaved, quartiles
-from machine import processor
 
 FRAMES = 32
 WARM_UP = 4
@@ -93,10 +93,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     frames, source = event_frames(options.samples, 120, 160, FRAMES)
     programs = {"edgeclf": step_of_runtime, "session.run": step_of_onnxruntime}
-    print(f"{processor()}; a frame each {options.pace_ms:g} ms; median over {options.rounds} rounds (quartiles)\n")
+    processor = read_processor().name
+    print(f"{processor}; a frame each {options.pace_ms:g} ms; median over {options.rounds} rounds (quartiles)\n")
     print("| threads | program | CPU time a frame, ms | back to back, ms | latency over back to back |")
     print("| --- | --- | --- | --- | --- |")
-    results: dict[str, object] = {"processor": processor(), "made_of": source, "pace_ms": options.pace_ms}
+    results: dict[str, object] = {"processor": processor, "made_of": source, "pace_ms": options.pace_ms}
     with tempfile.TemporaryDirectory() as folder:
         path = export_random("ConvRNNClassifier", Path(folder), (120, 160))["fp32"]
         for threads in options.threads:

@@ -22,8 +22,8 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
+import itertools
 import json
-import os
 import platform
 import statistics
 import tempfile
@@ -38,10 +38,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.machine.processor import read_processor
 from edgeclf_runtime.precision import Precision
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
 from interleaving import Burst, by_round, interleaved, quartiles
-from machine import processor
 
 if TYPE_CHECKING:  # the measured processes load no PyTorch
     from edgeclf.hyperparameters import ModelName
@@ -89,7 +89,7 @@ def candidates() -> list[Candidate]:
     found = [REFERENCE, Candidate("ONNX Runtime", "fp16"), Candidate("ONNX Runtime", "int8")]
     if importlib.util.find_spec("openvino") is not None:
         found += [Candidate("OpenVINO", "fp32"), Candidate("OpenVINO", "int8")]
-        if {"avx512_bf16", "amx_bf16", "bf16"} & set(cpu_flags().split()):
+        if (read_processor().instructions or {}).get("bf16"):
             found.append(Candidate("OpenVINO", "fp32", bfloat16=True))
     return found
 
@@ -221,7 +221,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Exports the models, measures and prints."""
     options = parse(arguments)
     frames, source = event_frames(options.samples, HEIGHT, WIDTH, FRAMES)
-    machine = {"processor": processor(), "instructions": cpu_flags(), "cores": os.cpu_count(), **versions()}
+    processor = read_processor()
+    instructions = itertools.chain(*(processor.instructions or {}).values())
+    machine: dict[str, object] = {
+        "processor": processor.name,
+        "instructions": "; ".join(instructions),
+        "cores": processor.cores,
+    }
+    machine |= versions()
     print(", ".join(f"{name}: {value}" for name, value in machine.items()))
     print(
         f"frames of {source}; how many times as fast as {REFERENCE.name}, {options.rounds} rounds, median (quartiles)\n"
@@ -244,16 +251,6 @@ def main(arguments: list[str] | None = None) -> None:
     if options.json:
         document = {"machine": machine, "made_of": source, "frame": [HEIGHT, WIDTH], "results": results}
         options.json.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def cpu_flags() -> str:
-    """Returns which instructions that int8 and bf16 gain by the processor has, as far as the system tells."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return "unknown"
-    for_int8 = {"avx2", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
-    return " ".join(sorted(words & (for_int8 | {"avx512_bf16", "amx_bf16", "bf16"})))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from edgeclf_runtime.events import Events, open_recording
+from edgeclf_runtime.machine.processor import read_processor
 from edgeclf_runtime.preprocessing import create_preprocessing, preprocessing_names
 from example_models import DEFAULT_SAMPLES
-from machine import processor
 
 SENSORS = ((1280, 720), (320, 320))
 RECORDED = SENSORS[0]  # the real recording's sensor
@@ -107,7 +107,7 @@ def main() -> None:
         events, source = tiled(Events.concatenate(open_recording(sample)), max(SLICES)), f"events of {sample.name}"
     else:
         events, source = random_events(max(SLICES)), "random events"
-    machine = {"processor": processor(), "python": platform.python_version(), "numpy": np.__version__}
+    machine = {"processor": read_processor().name, "python": platform.python_version(), "numpy": np.__version__}
     print(f"{machine['processor']}, Python {machine['python']}, NumPy {machine['numpy']}, one core; {source}")
     results = []
     began, worked = time.perf_counter(), time.process_time()

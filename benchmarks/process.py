@@ -31,9 +31,9 @@ import numpy as np
 
 from edgeclf_runtime.events import open_recording
 from edgeclf_runtime.events.evt2 import LOW_BITS, TIME_HIGH
+from edgeclf_runtime.machine.processor import read_processor
 from example_models import DEFAULT_SAMPLES, export_random
 from interleaving import quartiles
-from machine import processor
 
 COMMAND = """
 import atexit, sys
@@ -154,11 +154,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=Path, default=DEFAULT_SAMPLES, help="folder of the real recordings")
     parser.add_argument("--json", type=Path, help="file for the results, as JSON")
     options = parser.parse_args(arguments)
-    print(f"{processor()}\n")
+    processor = read_processor().name
+    print(f"{processor}\n")
     with tempfile.TemporaryDirectory() as folder:
         results = (start if options.what == "start" else hour)(options, Path(folder))
     if options.json:
-        options.json.write_text(json.dumps({"processor": processor(), **results}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"processor": processor, **results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ from numpy.typing import NDArray
 from edgeclf_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.frames import frames_of
+from edgeclf_runtime.machine.processor import read_processor
 from edgeclf_runtime.session import Classifier, open_model
 from edgeclf_runtime.sources import FrameSource
 from edgeclf_runtime.streaming import StreamRun
 from edgeclf_runtime.tensor_file import TensorAttributes
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
 from interleaving import Burst, by_round, interleaved, quartiles
-from machine import processor
 
 FRAMES = 32
 WARM_UP = 4
@@ -189,11 +189,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=Path, default=DEFAULT_SAMPLES, help="folder of the real recordings")
     parser.add_argument("--json", type=Path, help="file for the results, as JSON")
     options = parser.parse_args(arguments)
-    print(f"{processor()}; median over {options.rounds} rounds (quartiles)\n")
+    processor = read_processor().name
+    print(f"{processor}; median over {options.rounds} rounds (quartiles)\n")
     with tempfile.TemporaryDirectory() as folder:
         results = (overhead if options.what == "overhead" else streams)(options, Path(folder))
     if options.json:
-        options.json.write_text(json.dumps({"processor": processor(), **results}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"processor": processor, **results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

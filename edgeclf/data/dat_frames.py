@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from edgeclf_runtime.errors import DamagedInputError, InputFileError
 from edgeclf_runtime.events import Events, open_recording
+from edgeclf_runtime.events.checks import Checks
 from edgeclf_runtime.events.dat import DatDecoder
-from edgeclf_runtime.events.header import read_header
-from edgeclf_runtime.events.recording import TimeOrder
 from edgeclf_runtime.frames import FrameMaker
-from edgeclf_runtime.slicing import Slice
+from edgeclf_runtime.slicing import Slice, in_time_order
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +74,9 @@ class DatIndex:
             with self.path.open("rb") as file:
                 file.seek(self.data_start + begin * _BLOCK_BYTES)
                 for block in range(begin, end):
-                    events = _decoded(file.read(_BLOCK_BYTES), copy.deepcopy(self.decoders[block]))
-                    parts.append(_as_sliced(events, self.sensor_size))
+                    decoder = copy.deepcopy(self.decoders[block])
+                    checks = Checks(str(self.path), self.sensor_size, decoder)
+                    parts.append(in_time_order(checks.inside(_decoded(file.read(_BLOCK_BYTES), decoder))))
         except OSError as error:
             raise DamagedInputError(f"{self.path} cannot be read on ({error.strerror}): check its disk.") from error
         found = Events.concatenate(parts)
@@ -146,10 +146,9 @@ def index_dat(path: Path, delta_t: int) -> DatIndex:
             "with `edgeclf dataset events`."
         )
     with path.open("rb") as file:
-        data_start = read_header(file).length + 2
-        file.seek(data_start)
+        file.seek(recording.words_start)
         start_us, cuts, blocks, decoders = _scan(file, path, delta_t, recording.sensor_size)
-    return DatIndex(path, recording.sensor_size, delta_t, start_us, cuts, data_start, blocks, decoders)
+    return DatIndex(path, recording.sensor_size, delta_t, start_us, cuts, recording.words_start, blocks, decoders)
 
 
 def _scan(
@@ -157,18 +156,16 @@ def _scan(
 ) -> tuple[int, NDArray[np.int64], NDArray[np.int64], tuple[DatDecoder, ...]]:
     """Returns a `DatIndex`'s `start_us`, `cuts`, `blocks` and `decoders` of a file that stands at its first event."""
     decoder, decoders = DatDecoder(), []
-    start_us, frame, total, outside, order = None, 0, 0, 0, TimeOrder()
+    checks = Checks(str(path), sensor_size, decoder)
+    start_us, frame, total = None, 0, 0
     blocks, cuts = [0], [np.zeros(1, np.int64)]
     is_over = False
     while not is_over:
         data = file.read(_BLOCK_BYTES)
         is_over = not data
         decoders.append(copy.deepcopy(decoder))
-        decoded = _decoded(data, decoder)
-        events = _as_sliced(decoded, sensor_size)
-        outside += len(decoded) - len(events)
+        events = in_time_order(checks.inside(_decoded(data, decoder)))
         if len(events):
-            order.add(decoded)
             if start_us is None:
                 start_us = int(events.t[0]) // delta_t * delta_t
             # An event that comes after its frame is complete goes into the frame then current.
@@ -178,13 +175,7 @@ def _scan(
         blocks.append(total)
     if start_us is None:
         raise InputFileError(f"{path}: this recording holds no events to make a frame of; take it out of the data set.")
-    if outside or decoder.incomplete_bytes or order.steps_back:
-        _log.warning(
-            "%s: %d event(s) outside the sensor and %d byte(s) of an incomplete event are left out; the time steps "
-            "back %d time(s).",
-            path, outside, decoder.incomplete_bytes, order.steps_back,
-        )  # fmt: skip
-    for problem in decoder.problems_of(str(path)):
+    for problem in checks.problems:
         _log.warning("%s", problem)
     return start_us, np.concatenate([*cuts, [total]]), np.array(blocks, np.int64), tuple(decoders)
 
@@ -192,10 +183,3 @@ def _scan(
 def _decoded(data: bytes, decoder: DatDecoder) -> Events:
     """Returns the events that a block makes known; those that waited where there is no block any more."""
     return decoder.feed(data) if data else decoder.finish()
-
-
-def _as_sliced(events: Events, sensor_size: tuple[int, int]) -> Events:
-    """Returns the events of a block that lie on the sensor, in time order."""
-    width, height = sensor_size
-    events = events[(events.x < width) & (events.y < height)]
-    return events if np.all(events.t[1:] >= events.t[:-1]) else events[np.argsort(events.t, kind="stable")]

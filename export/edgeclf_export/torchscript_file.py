@@ -1,17 +1,16 @@
-"""Files of TorchScript, whatever is in them: written so that the same module gives the same bytes, and read again."""
+"""Files of TorchScript, whatever is in them, written so that the same module gives the same bytes."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from edgeclf_runtime.backends.torchscript import torchscript_wanted
 from edgeclf_runtime.contract import METADATA_KEY, Contract
 
 _ALIGNMENT = 64
@@ -27,26 +26,10 @@ def save_script(module: torch.jit.ScriptModule, contract: Contract, path: Path) 
     The same module gives the same bytes where it was made within `making_torchscript`.
     """
     buffer = io.BytesIO()
-    with _torchscript_wanted():
+    with torchscript_wanted():
         # Through a buffer: given a path, PyTorch names the folder inside the archive after the file.
         torch.jit.save(module, buffer, _extra_files={METADATA_KEY: contract.to_json()})
     path.write_bytes(_reproducible(buffer))
-
-
-def load_script(path: Path) -> tuple[Any, Contract]:
-    """Loads a module onto the CPU; returns it and its contract.
-
-    Raises:
-        ContractError: Where there is none, or one that is not known.
-    """
-    extra: dict[str, str | bytes] = {METADATA_KEY: ""}
-    with _torchscript_wanted():
-        module = torch.jit.load(  # type: ignore[no-untyped-call]
-            str(path), map_location="cpu", _extra_files=extra
-        )
-    text = extra[METADATA_KEY]
-    metadata = {METADATA_KEY: text.decode() if isinstance(text, bytes) else text} if text else {}
-    return module, Contract.from_metadata(metadata, str(path))
 
 
 @contextlib.contextmanager
@@ -64,18 +47,10 @@ def making_torchscript() -> Iterator[None]:
     # Both: the store holds types of the registry, which must not be found again in another.
     state._python_cu, recursive.concrete_type_store = torch._C.CompilationUnit(), recursive.ConcreteTypeStore()
     try:
-        with _torchscript_wanted():
+        with torchscript_wanted():
             yield
     finally:
         state._python_cu, recursive.concrete_type_store = before
-
-
-@contextlib.contextmanager
-def _torchscript_wanted() -> Iterator[None]:
-    """Keeps PyTorch's notices that TorchScript is deprecated from the user, who asked for it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.\w+` is (deprecated|not supported).*")
-        yield
 
 
 def _reproducible(archive: io.BytesIO) -> bytes:

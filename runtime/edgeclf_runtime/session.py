@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def open_model(
 def optimised_graph(path: str | Path, device: Device = "cpu") -> tuple[OnnxFile, OnnxFile]:
     """Returns what an ONNX file holds, and what ONNX Runtime makes of it before it runs it on this machine.
 
-    All of its optimisations are on, as in every session that the runtime opens.
+    All of its optimisations are on, as they are unless `DeviceOptions` say otherwise.
 
     Raises:
         InputFileError: Where it is no ONNX file.
@@ -80,6 +81,8 @@ def optimised_graph(path: str | Path, device: Device = "cpu") -> tuple[OnnxFile,
 
 class Classifier:
     """An exported classifier with the memory of some streams; a context manager that releases it.
+
+    Several threads may use it, such as one for each camera: their steps run one after the other.
 
     Attributes:
         contract: What the file says of itself.
@@ -122,6 +125,7 @@ class Classifier:
         self._model: Backend | None = model
         self._memory: StreamMemory | None = model.remember(streams)
         self._rolling = _RollingMean(streams, rolling_window, len(contract.labels)) if rolling_window > 1 else None
+        self._one_at_a_time = threading.RLock()  # a backend's memory has one place for the outputs of all steps
 
     @classmethod
     def load(
@@ -141,7 +145,7 @@ class Classifier:
             device: `cpu`; `cuda`, an error where CUDA does not start; `auto`: CUDA where it starts, else the CPU, and
                 the log says which.
             streams: Number of streams whose memory is kept.
-            threads: Threads of one step on the CPU; None: as many as this process may use cores.
+            threads: Threads of one step on the CPU; None: one for each core that this process may use.
             options: Everything about where it runs, and how, instead of `device` and `threads`.
             rolling_window: Number of a stream's last frames over which its probabilities are averaged, which steadies
                 a model without memory.
@@ -169,9 +173,10 @@ class Classifier:
 
     def close(self) -> None:
         """Releases the model and the streams' memory."""
-        if self._model is not None:
-            self._model.close()
-        self._model = self._memory = None
+        with self._one_at_a_time:
+            if self._model is not None:
+                self._model.close()
+            self._model = self._memory = None
 
     def step(
         self, frames: Array, keep: Sequence[float] | Array | None = None, streams: Sequence[int] | None = None
@@ -194,16 +199,18 @@ class Classifier:
         if len(kept) != len(which):
             raise UsageError(f"A step of {len(which)} streams takes as many values of keep, not {len(kept)}.")
         given = np.ascontiguousarray(frames, self.contract.edge_type)
-        logits, probabilities = self._opened(self._memory).step(given, which, kept)
-        probabilities = probabilities.astype(np.float32, copy=False)
-        if self._rolling is not None:
-            self._rolling.clear([stream for stream, value in zip(which, kept, strict=True) if not value])
-            probabilities = self._rolling.add(probabilities, which)
+        with self._one_at_a_time:
+            logits, probabilities = self._opened(self._memory).step(given, which, kept)
+            probabilities = probabilities.astype(np.float32, copy=False)
+            if self._rolling is not None:
+                self._rolling.clear([stream for stream, value in zip(which, kept, strict=True) if not value])
+                probabilities = self._rolling.add(probabilities, which)
         return Predictions(logits.astype(np.float32, copy=False), probabilities)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Runs the graph once, without the streams' memory; see `Backend.run`."""
-        return self._opened(self._model).run(inputs)
+        with self._one_at_a_time:
+            return self._opened(self._model).run(inputs)
 
     def warm_up(self, steps: int = 1) -> None:
         """Runs the graph on zeros, so that the first frame does not wait for what is done once; no stream notices."""
@@ -219,9 +226,10 @@ class Classifier:
         """Makes a stream (all where None) start anew: its memory counts as zero for its next frame."""
         which = range(self.streams) if stream is None else [stream]
         self._check_streams(which)
-        self._opened(self._memory).clear(which)
-        if self._rolling is not None:
-            self._rolling.clear(which)
+        with self._one_at_a_time:
+            self._opened(self._memory).clear(which)
+            if self._rolling is not None:
+                self._rolling.clear(which)
 
     def _check(self, frames: Array, which: Sequence[int]) -> None:
         """Raises a UsageError where a step cannot take these frames of these streams."""

@@ -12,10 +12,10 @@ from sklearn.metrics import accuracy_score
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf.evaluation import evaluate
 from edgeclf_export.accuracy import AccuracyCheck, DataSet, ProvingGround
-from edgeclf_export.step_graph import StepGraph, contract_of
-from edgeclf_export.torch_step import step_of
+from edgeclf_export.step_graph import contract_of
 from edgeclf_runtime.errors import InputFileError
 from edgeclf_runtime.golden import Array
+from tests.edgeclf_export.formats.beside_pytorch import step_in_pytorch
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def parts(checkpoints: dict[str, Path], dataset: Path):
     loaded = load_checkpoint(checkpoints["LeNetClassifier"])
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
-    step = step_of(StepGraph(classifier, contract))
+    step = step_in_pytorch(classifier, contract)
     return loaded, contract, step, DataSet(dataset, calibration_split="test")
 
 

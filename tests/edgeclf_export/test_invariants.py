@@ -9,9 +9,9 @@ import pytest
 
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf_export.invariants import broken_invariants
-from edgeclf_export.step_graph import StepGraph, contract_of
-from edgeclf_export.torch_step import step_of
+from edgeclf_export.step_graph import contract_of
 from edgeclf_runtime.golden import Array, Step
+from tests.edgeclf_export.formats.beside_pytorch import step_in_pytorch
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def parts(case_name: str, checkpoints: dict[str, Path]):
     loaded = load_checkpoint(checkpoints[case_name])
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
-    step = step_of(StepGraph(classifier, contract))
+    step = step_in_pytorch(classifier, contract)
     rng = np.random.default_rng(0)
     return step, contract, [rng.random((3, *contract.frame_shape), np.float32) for _ in range(4)]
 

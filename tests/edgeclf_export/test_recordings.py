@@ -13,9 +13,9 @@ from edgeclf.checkpoint import load_checkpoint
 from edgeclf.data_module import ClassificationDataModule
 from edgeclf.evaluation import evaluate
 from edgeclf_export.recordings import run_recording, stretches
-from edgeclf_export.step_graph import StepGraph, contract_of
-from edgeclf_export.torch_step import step_of
+from edgeclf_export.step_graph import contract_of
 from edgeclf_runtime.golden import Array
+from tests.edgeclf_export.formats.beside_pytorch import step_in_pytorch
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def parts(checkpoints: dict[str, Path], dataset: Path):
 def test_a_recording_gives_what_pytorch_gives(parts, batch: int | None) -> None:
     classifier, contract, data = parts
     contract = replace(contract, batch=batch)
-    in_pytorch = step_of(StepGraph(classifier, contract))
+    in_pytorch = step_in_pytorch(classifier, contract)
 
     def step(inputs: Sequence[Array]) -> Sequence[Array]:
         assert len(inputs[0]) == (batch or 1)

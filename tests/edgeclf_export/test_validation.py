@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from edgeclf.checkpoint import load_checkpoint
-from edgeclf_export.step_graph import StepGraph, contract_of
-from edgeclf_export.torch_step import step_of
+from edgeclf_export.step_graph import contract_of
 from edgeclf_export.validation import STEPS, golden_vectors, stimuli, validate
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.golden import Array, Step, replay
 from edgeclf_runtime.precision import PRECISIONS
+from tests.edgeclf_export.formats.beside_pytorch import step_in_pytorch
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def right(checkpoints: dict[str, Path]):
     loaded = load_checkpoint(checkpoints["ConvRNNClassifier"])
     classifier = loaded.build_model()
     contract = contract_of(loaded, classifier)
-    return classifier, contract, step_of(StepGraph(classifier, contract))
+    return classifier, contract, step_in_pytorch(classifier, contract)
 
 
 def _watched(step: Step, seen: list[tuple[Array, Array]]) -> Step:
@@ -75,7 +75,7 @@ def test_a_fixed_batch_is_the_one_that_is_validated(right) -> None:
 def test_a_graph_without_keep_memory_is_given_zero_state_where_a_stream_starts_anew(right) -> None:
     classifier, contract, _ = right
     without = replace(contract, keep_memory=False)
-    assert validate(step_of(StepGraph(classifier, without)), without, classifier)
+    assert validate(step_in_pytorch(classifier, without), without, classifier)
 
 
 Break = Callable[[Step], Step]
@@ -157,7 +157,7 @@ def test_wider_tolerances_still_refuse_a_state_that_goes_astray(
     checkpoints: dict[str, Path], model: str, wrong: Break, precision: str
 ) -> None:
     classifier, contract = _model(model, checkpoints)
-    step = step_of(StepGraph(classifier, contract))
+    step = step_in_pytorch(classifier, contract)
     assert not validate(wrong(step), replace(contract, precision=precision), classifier)
 
 
@@ -168,7 +168,7 @@ def test_a_state_that_is_small_is_compared_by_its_size(right) -> None:
         for layer in classifier.conv2:
             for parameter in (*layer.conv_x2h.parameters(), *layer.timepool.parameters()):
                 parameter.mul_(1e-5)
-    step = step_of(StepGraph(classifier, contract))
+    step = step_in_pytorch(classifier, contract)
     assert validate(step, contract, classifier)
     report = validate(_state_not_updated(step), contract, classifier)
     assert not report
@@ -186,10 +186,10 @@ def test_golden_vectors_are_passed_by_the_model_and_by_no_other(case_name: str, 
     vectors = golden_vectors(contract, classifier)
     names = {name for name in [*contract.input_names, *contract.output_names] if not name.startswith("state.")}
     assert vectors.keys() == names | {"tolerance.max_absolute", "tolerance.relative"}
-    assert replay(step_of(StepGraph(classifier, contract)), contract, vectors)
+    assert replay(step_in_pytorch(classifier, contract), contract, vectors)
     with torch.no_grad():
         next(classifier.parameters()).mul_(1.5)
-    assert not replay(step_of(StepGraph(classifier, contract)), contract, vectors)
+    assert not replay(step_in_pytorch(classifier, contract), contract, vectors)
 
 
 def test_golden_vectors_hold_a_reset_unless_the_graph_has_none(checkpoints: dict[str, Path]) -> None:
@@ -200,7 +200,7 @@ def test_golden_vectors_hold_a_reset_unless_the_graph_has_none(checkpoints: dict
     without = replace(contract, keep_memory=False)
     vectors = golden_vectors(without, classifier)
     assert "keep_memory" not in vectors
-    assert replay(step_of(StepGraph(classifier, without)), without, vectors)
+    assert replay(step_in_pytorch(classifier, without), without, vectors)
 
 
 def test_stimuli_are_the_same_every_time(checkpoints: dict[str, Path]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import weakref
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +111,20 @@ def test_eight_streams_are_as_each_alone(write_model, outputs_by_hand, batch):
     for i in range(8):
         resets = (0, *(k for k in range(1, 12) if k % 8 == i))
         assert_near(np.array(found)[:, i], outputs_by_hand(frames[i], resets)[0])
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_threads_share_a_classifier(write_model, outputs_by_hand, batch):
+    frames = [frames_of(300, seed) for seed in range(2)]
+    with Classifier.load(write_model(batch=batch), "cpu", streams=2, threads=1) as classifier:
+
+        def logits_of(stream):
+            return [classifier.step(frame[None], streams=[stream]).logits[0] for frame in frames[stream]]
+
+        with ThreadPoolExecutor(2) as threads:
+            found = list(threads.map(logits_of, range(2)))
+    for stream in range(2):
+        assert_near(found[stream], outputs_by_hand(frames[stream])[0])
 
 
 @pytest.mark.parametrize("batch", [None, 2])

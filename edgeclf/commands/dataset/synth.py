@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from edgeclf.commands.dataset.options import FrameOptions, frame_options, workers_option
-from edgeclf.data.conversion.workers import available_cores
 from edgeclf.data.synth.dataset import SENSOR_SIZE, SplitSizes, synthesise
 from edgeclf_runtime.console import json_option, progress, say, verbosity_options, write_json
 from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.machine.cores import usable_processors
 
 
 @click.command("synth")
@@ -44,7 +44,7 @@ def synth_command(
         raise UsageError("A data set needs recordings; give --recordings at least one number that is not 0.")
     recipe = frames.recipe(height_width)
     recipe.check(SENSOR_SIZE)
-    made = synthesise(out, sizes, recipe, seed, num_workers or available_cores())
+    made = synthesise(out, sizes, recipe, seed, num_workers or usable_processors())
     with progress(made, "recordings", length=sizes.total) as results:
         names = list(results)
     say(f"{out}: {sizes.train} recordings for train, {sizes.val} for val, {sizes.test} for test")

@@ -12,17 +12,12 @@ from functools import partial
 from typing import TypeVar
 
 from edgeclf_runtime.errors import EdgeclfError
-from edgeclf_runtime.machine.cores import usable_cores
+from edgeclf_runtime.machine.cores import usable_processors
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _LARGEST_CHUNK = 16
-
-
-def available_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return usable_cores()
 
 
 def run_jobs(
@@ -35,12 +30,12 @@ def run_jobs(
     Args:
         function: What to do; a function at the top of a module, as other processes must find it.
         jobs: What to do it for; they are sent to other processes.
-        workers: Processes; None: as many as there are cores. With one, or for one job, all is done in this process.
+        workers: Processes; None: one a processor. With one, or for one job, all is done in this process.
 
     Raises:
         EdgeclfError: Where one of the processes was ended from outside.
     """
-    workers = min(workers or available_cores(), len(jobs))
+    workers = min(workers or usable_processors(), len(jobs))
     attempt = partial(_attempt, function)
     if workers <= 1:
         yield from map(attempt, jobs)

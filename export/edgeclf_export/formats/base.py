@@ -9,7 +9,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar, Literal, cast
 
+import torch
+
 from edgeclf.models import Classifier
+from edgeclf_runtime.backends import DeviceOptions, open_backend
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import MissingPackageError, UsageError
 from edgeclf_runtime.golden import Array, Step
@@ -125,9 +128,11 @@ class ExportFormat(ABC):
     def write(self, job: ExportJob, path: Path) -> None:
         """Writes the model to `path`, whose folder is empty and its own; other files may go beside it."""
 
-    @abstractmethod
     def load(self, path: Path) -> tuple[Step, Contract]:
-        """Loads a model that was written, as a program on a device would, and returns its step and its contract."""
+        """Loads a model that was written, as the runtime does on the CPU, and returns its step and its contract."""
+        # The threads are the process's, which to open a file of PyTorch's would change.
+        backend = open_backend(path, DeviceOptions("cpu", threads=torch.get_num_threads()))
+        return backend.run, backend.contract
 
 
 __all__ = ["OPSET", "Array", "ExportFormat", "ExportJob", "ExportOptions", "Option", "Step"]

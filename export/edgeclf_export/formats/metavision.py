@@ -12,8 +12,10 @@ import torch
 
 from edgeclf_export.formats.base import Array, ExportFormat, ExportJob, Step
 from edgeclf_export.implicit_memory import scripted
-from edgeclf_export.torchscript_file import load_script, save_script
+from edgeclf_export.torchscript_file import save_script
+from edgeclf_runtime.backends.torchscript import load_script
 from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.contract_file import read_contract
 from edgeclf_runtime.precision import Precision
 from edgeclf_runtime.preprocessing.quantized import DiffQuantized, HistoQuantized
 
@@ -55,7 +57,7 @@ class MetavisionFormat(ExportFormat):
         The step runs the model as its users do, on the memory that it keeps. So it takes every state but zero for the
         one that the call before gave: state can be fed back or cleared, not chosen.
         """
-        module, contract = load_script(path)
+        module, contract = load_script(path, "cpu"), read_contract(path)
 
         def step(inputs: Sequence[Array]) -> list[Array]:
             with torch.inference_mode():

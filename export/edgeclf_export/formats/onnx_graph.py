@@ -6,16 +6,14 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import onnx
-import onnxruntime
 import torch
 
 from edgeclf.models import Classifier
-from edgeclf_export.formats.base import OPSET, Array, ExportFormat, ExportJob, ExportOptions, Step
+from edgeclf_export.formats.base import OPSET, ExportFormat, ExportJob, ExportOptions
 from edgeclf_export.quantization import quantized
 from edgeclf_export.step_graph import StepGraph
 from edgeclf_runtime.contract import METADATA_KEY, Contract
@@ -43,18 +41,6 @@ class OnnxBasedFormat(ExportFormat):
     def contract(self, contract: Contract, options: ExportOptions) -> Contract:
         """Returns what a file will say; see `ExportFormat.contract`."""
         return replace(super().contract(contract, options), opset=options.opset or OPSET)
-
-    def load(self, path: Path) -> tuple[Step, Contract]:
-        """Loads a written model into ONNX Runtime on the CPU; see `ExportFormat.load`."""
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
-
-        def step(inputs: Sequence[Array]) -> Sequence[Array]:
-            feed = dict(zip(contract.input_names, inputs, strict=True))
-            outputs: list[Array] = session.run(contract.output_names, feed)
-            return outputs
-
-        return step, contract
 
 
 def _traced(classifier: Classifier, contract: Contract) -> onnx.ModelProto:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from edgeclf_export.formats.base import Array, ExportFormat, ExportJob, ExportOptions, Step
+from edgeclf_export.formats.base import ExportFormat, ExportJob, ExportOptions
 from edgeclf_export.formats.onnx_graph import step_model
-from edgeclf_runtime.backends.openvino import ARITHMETIC, import_openvino
+from edgeclf_runtime.backends.openvino import import_openvino
 from edgeclf_runtime.contract import METADATA_KEY, Contract
 
 
@@ -43,21 +42,6 @@ class OpenVinoFormat(ExportFormat):
         model.set_rt_info(job.contract.to_json(), [METADATA_KEY])
         # By default it would round the weights of every model to float16.
         openvino.save_model(model, path, compress_to_fp16=False)
-
-    def load(self, path: Path) -> tuple[Step, Contract]:
-        """Loads a written model into OpenVINO on the CPU; see `ExportFormat.load`."""
-        core = import_openvino().Core()
-        model = core.read_model(path)
-        path_in_file = [METADATA_KEY]
-        found = {METADATA_KEY: model.get_rt_info(path_in_file).astype(str)} if model.has_rt_info(path_in_file) else {}
-        contract = Contract.from_metadata(found, str(path))
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": ARITHMETIC[contract.precision]})
-
-        def step(inputs: Sequence[Array]) -> list[Array]:
-            outputs = compiled(dict(zip(contract.input_names, inputs, strict=True)))
-            return [outputs[name] for name in contract.output_names]
-
-        return step, contract
 
 
 def _name_layers(model: Any, source: onnx.GraphProto) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from edgeclf_export.formats.base import ExportFormat, ExportJob, Step
+from edgeclf_export.formats.base import ExportFormat, ExportJob
 from edgeclf_export.step_graph import StepGraph
-from edgeclf_export.torch_step import step_of
-from edgeclf_runtime.contract import METADATA_KEY, Contract
+from edgeclf_runtime.contract import METADATA_KEY
 
 
 class Pt2Format(ExportFormat):
@@ -29,13 +28,6 @@ class Pt2Format(ExportFormat):
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files={METADATA_KEY: job.contract.to_json()})
         path.write_bytes(buffer.getvalue())
-
-    def load(self, path: Path) -> tuple[Step, Contract]:
-        """Loads a written model into PyTorch; see `ExportFormat.load`."""
-        metadata = {METADATA_KEY: ""}
-        module = torch.export.load(path, extra_files=metadata).module()
-        contract = Contract.from_metadata({key: text for key, text in metadata.items() if text}, str(path))
-        return step_of(module), contract
 
 
 def _exported(graph: StepGraph) -> torch.export.ExportedProgram:

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import torch
 
-from edgeclf_export.formats.base import ExportFormat, ExportJob, Step
+from edgeclf_export.formats.base import ExportFormat, ExportJob
 from edgeclf_export.step_graph import StepGraph
-from edgeclf_export.torch_step import step_of
-from edgeclf_export.torchscript_file import load_script, making_torchscript, save_script
-from edgeclf_runtime.contract import Contract
+from edgeclf_export.torchscript_file import making_torchscript, save_script
 
 
 class TorchScriptFormat(ExportFormat):
@@ -29,8 +27,3 @@ class TorchScriptFormat(ExportFormat):
             )
             frozen = torch.jit.freeze(traced)
         save_script(frozen, job.contract, path)
-
-    def load(self, path: Path) -> tuple[Step, Contract]:
-        """Loads a written model into PyTorch; see `ExportFormat.load`."""
-        module, contract = load_script(path)
-        return step_of(module), contract

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.contract import Contract
-from edgeclf_runtime.errors import UsageError
+from edgeclf_runtime.errors import DeviceError, UsageError
+
+_log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 _B = TypeVar("_B", bound="Backend")
@@ -29,7 +32,8 @@ class DeviceOptions:
     Attributes:
         device: `cpu`; `cuda`, an error where CUDA does not start; `auto`: CUDA where it starts, else the CPU, and the
             log says which.
-        threads: Threads of one step on the CPU; None: as many as this process may use cores.
+        threads: Threads of one step on the CPU; None: one for each core that this process may use.
+            PyTorch has one number for the whole process, which the file that was opened last decides.
         provider: An execution provider of ONNX Runtime by its name, e.g. `OpenVINOExecutionProvider`, instead of a
             `device`; an error where it does not start.
         provider_options: Options of the execution provider of `provider` or `device`, by the names that ONNX Runtime's
@@ -65,6 +69,11 @@ class DeviceOptions:
             )
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"A step takes at least one thread, not {self.threads}.")
+
+    @property
+    def names_device(self) -> bool:
+        """Whether a device or a provider was asked for by name, and not whatever there is."""
+        return self.provider is not None or self.device != "auto"
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,36 @@ class HostMemory(StreamMemory):
         if streams:
             for value in self._state:
                 value[list(streams)] = 0
+
+
+def settle_for_cpu(options: DeviceOptions, wanted: str, problem: str, remedy: str) -> None:
+    """Says why the CPU runs a model and nothing else, or raises where that was not allowed.
+
+    Args:
+        options: What was asked for.
+        wanted: What the CPU runs it instead of.
+        problem: Why that is not to be had, as a clause.
+        remedy: What to do about it, as a clause.
+
+    Raises:
+        DeviceError: Where it was asked for, and the fallback to the CPU was not allowed.
+    """
+    if not options.names_device:
+        _log.info("Running on the CPU: %s.", problem)
+    elif options.allow_cpu_fallback:
+        _log.warning(
+            "Running on the CPU, as the fallback was allowed: %s is not to be had: %s; %s.", wanted, problem, remedy
+        )
+    else:
+        raise DeviceError(
+            f"{wanted} was asked for and is not to be had: {problem}; {remedy}, or run with --device cpu "
+            "(--allow-cpu-fallback takes the CPU wherever it is not to be had)."
+        )
+
+
+def last_line(error: Exception) -> str:
+    """Returns what an error of PyTorch's or OpenVINO's says, as a clause: its last line, after a trace."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
 
 
 def padded(value: Array, rows: int) -> Array:

@@ -27,7 +27,6 @@ _ZEROS = -1
 _ALIGNMENT = 256
 """Bytes at a multiple of which TensorRT wants every address; cuDNN is content with 16."""
 
-
 _MOST_BINDINGS = 16
 """Bindings kept for later steps, of which each holds the frames that it was last used for. Streams in step need 9."""
 

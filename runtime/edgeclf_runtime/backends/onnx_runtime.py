@@ -11,9 +11,10 @@ import numpy as np
 
 from edgeclf_runtime.backends.base import Array, Backend, DeviceOptions, HostMemory, Placement, StreamMemory
 from edgeclf_runtime.backends.device_memory import DeviceMemory, FixedBatchMemory, rows_are_aligned
-from edgeclf_runtime.backends.providers import first_line, start_session
+from edgeclf_runtime.backends.providers import start_session
 from edgeclf_runtime.contract import FRAMES, KEEP_MEMORY, LOGITS, PROBABILITIES, Contract
 from edgeclf_runtime.errors import ContractError, EdgeclfError, UsageError
+from edgeclf_runtime.machine.providers import first_line
 from edgeclf_runtime.onnx_file import OnnxFile, check_external_data, read_onnx
 
 
@@ -60,10 +61,9 @@ class OnnxRuntimeBackend(Backend):
 
     def run_bound(self, binding: Any) -> None:
         """Runs the graph on what an `IOBinding` of the session names."""
+        session = self.session
         try:
-            self.session.run_with_iobinding(binding)
-        except UsageError:
-            raise
+            session.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime's own classes have no public base
             raise failed(error) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,23 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from edgeclf_runtime.backends.base import Array, Backend, DeviceOptions, HostMemory, Placement, StreamMemory
+from edgeclf_runtime.backends.base import (
+    Array,
+    Backend,
+    DeviceOptions,
+    HostMemory,
+    Placement,
+    StreamMemory,
+    last_line,
+    settle_for_cpu,
+)
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.contract_file import read_contract
-from edgeclf_runtime.errors import DeviceError, EdgeclfError, InputFileError, MissingPackageError, UsageError
+from edgeclf_runtime.errors import EdgeclfError, InputFileError, MissingPackageError, UsageError
 from edgeclf_runtime.machine.cores import usable_cores
 from edgeclf_runtime.precision import Precision
 
 _TELEMETRY = "openvino_telemetry"
 
-ARITHMETIC: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
+_ARITHMETIC: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
 """OpenVINO's `INFERENCE_PRECISION_HINT` of each precision.
 
 It has to be given: by default a CPU with bfloat16 computes a float32 file in bfloat16, of eight bits of mantissa. With
 `f16` a CPU that has no half arithmetic computes in float32, on the same rounded weights and state.
 """
-
-_log = logging.getLogger(__name__)
 
 
 class OpenVinoBackend(Backend):
@@ -58,7 +64,7 @@ class OpenVinoBackend(Backend):
             return [np.array(found[name]) for name in self.contract.output_names]
         except Exception as error:  # OpenVINO raises RuntimeError, KeyError and others
             raise EdgeclfError(
-                f"OpenVINO failed on a frame ({_last_line(error)}); export the checkpoint again, or run its .onnx."
+                f"OpenVINO failed on a frame ({last_line(error)}); export the checkpoint again, or run its .onnx."
             ) from error
 
     def remember(self, streams: int) -> StreamMemory:
@@ -82,7 +88,7 @@ def open_file(path: Path, options: DeviceOptions) -> OpenVinoBackend:
             "the .onnx of the same checkpoint."
         ) from error
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if options.bfloat16 else ARITHMETIC[contract.precision],
+        "INFERENCE_PRECISION_HINT": "bf16" if options.bfloat16 else _ARITHMETIC[contract.precision],
         "INFERENCE_NUM_THREADS": options.threads or usable_cores(),
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -91,7 +97,7 @@ def open_file(path: Path, options: DeviceOptions) -> OpenVinoBackend:
         compiled = openvino.Core().compile_model(path, "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError and others
         raise InputFileError(
-            f"{path}: OpenVINO cannot load it, or the weights in the .bin beside it ({_last_line(error)}); export the "
+            f"{path}: OpenVINO cannot load it, or the weights in the .bin beside it ({last_line(error)}); export the "
             "checkpoint again."
         ) from error
     return OpenVinoBackend(compiled, contract, str(path))
@@ -120,11 +126,5 @@ def _require_cpu(options: DeviceOptions) -> None:
     """
     if options.provider is not None or options.provider_options or options.tf32:
         raise UsageError("Execution providers, their options and TF32 are for other files than OpenVINO's.")
-    if options.device == "cuda" and not options.allow_cpu_fallback:
-        raise DeviceError("OpenVINO's files run on the CPU here; run with --device cpu, or give an .onnx for CUDA.")
-    if options.device == "cuda":
-        _log.warning("Running on the CPU, as the fallback was allowed: OpenVINO has no CUDA.")
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__
+    if options.device != "cpu":
+        settle_for_cpu(options, "CUDA", "OpenVINO's files run on the CPU here", "give the .onnx of the same checkpoint")

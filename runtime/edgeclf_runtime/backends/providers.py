@@ -8,8 +8,6 @@ provider itself leaves to the CPU what computes shapes.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -17,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeclf_runtime.backends.base import DeviceOptions, GraphOptimisation, Placement
-from edgeclf_runtime.errors import DeviceError, InputFileError, MissingPackageError, UsageError
+from edgeclf_runtime.backends.base import DeviceOptions, GraphOptimisation, Placement, settle_for_cpu
+from edgeclf_runtime.errors import InputFileError, MissingPackageError, UsageError
 from edgeclf_runtime.machine import cuda
 from edgeclf_runtime.machine.cores import usable_cores
-from edgeclf_runtime.machine.providers import CPU_PROVIDER, CUDA_PROVIDER
+from edgeclf_runtime.machine.providers import CPU_PROVIDER, CUDA_PROVIDER, first_line, preload_libraries
 
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
@@ -97,13 +95,9 @@ def start_session(path: Path, options: DeviceOptions, optimised: Path | None = N
             "the checkpoint again."
         ) from error
     if wanted != CPU_PROVIDER:
-        _account_for_fallback(onnxruntime, options, wanted, failure)
+        name = "CUDA" if wanted == CUDA_PROVIDER else wanted
+        settle_for_cpu(options, name, *_why_not(onnxruntime, options, wanted, failure))
     return started
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an error's text, or its class where it has none."""
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
 def _try(
@@ -113,37 +107,12 @@ def _try(
     if wanted not in onnxruntime.get_available_providers():
         return None, None
     if wanted in _ON_CUDA:
-        _preload(onnxruntime)
+        preload_libraries(onnxruntime)
     try:
         started = _start(onnxruntime, path, options, wanted, optimised)
     except Exception as error:  # onnxruntime's own classes have no public base
         return None, first_line(error)
     return (started, None) if _runs_on(started.placement, wanted) else (None, "its session runs without it")
-
-
-def _account_for_fallback(onnxruntime: Any, options: DeviceOptions, wanted: str, failure: str | None) -> None:
-    """Says why the CPU runs, or raises where that was not allowed.
-
-    Raises:
-        DeviceError: Where the provider was asked for, and the fallback to the CPU was not allowed.
-    """
-    was_asked = options.device != "auto" or options.provider is not None
-    if not was_asked and failure is None:  # to look into the driver takes time
-        _log.info("Running on the CPU: the installed ONNX Runtime has no CUDA provider.")
-        return
-    problem, remedy = _why_not(onnxruntime, wanted, failure)
-    name = "CUDA" if wanted == CUDA_PROVIDER else wanted
-    if not was_asked:
-        _log.info("Running on the CPU: %s.", problem)
-    elif options.allow_cpu_fallback:
-        _log.warning(
-            "Running on the CPU, as the fallback was allowed: %s is not to be had: %s; %s.", name, problem, remedy
-        )
-    else:
-        raise DeviceError(
-            f"{name} was asked for and is not to be had: {problem}; {remedy}, or run with --device cpu "
-            "(--allow-cpu-fallback takes the CPU wherever it is not to be had)."
-        )
 
 
 def _start(onnxruntime: Any, path: Path, options: DeviceOptions, wanted: str, optimised: Path | None) -> Started:
@@ -200,13 +169,6 @@ def _own_options(provider: str, options: DeviceOptions) -> dict[str, str]:
     return {}
 
 
-def _preload(onnxruntime: Any) -> None:
-    """Loads the CUDA and cuDNN that pip installed, which the provider would not find by itself."""
-    if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses
-            onnxruntime.preload_dlls()
-
-
 def _device_name(provider: str) -> str:
     if provider in _ON_CUDA:
         return "cuda"
@@ -232,9 +194,9 @@ def _runs_on(placement: Placement, provider: str) -> bool:
     return provider in placement.providers and (not placement.nodes or placement.nodes.get(provider, 0) > 0)
 
 
-def _why_not(onnxruntime: Any, wanted: str, failure: str | None) -> tuple[str, str]:
+def _why_not(onnxruntime: Any, options: DeviceOptions, wanted: str, failure: str | None) -> tuple[str, str]:
     """Returns why a provider is not to be had, and what to do about it, a clause each."""
-    if wanted in _ON_CUDA:
+    if wanted in _ON_CUDA and (options.names_device or failure is not None):  # to look into the driver takes time
         found = cuda.diagnose()
         if found.problem is not None:
             return found.problem, found.remedy

@@ -12,10 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeclf_runtime.backends.base import Array, Backend, DeviceOptions, Placement, StreamMemory
+from edgeclf_runtime.backends.base import (
+    Array,
+    Backend,
+    DeviceOptions,
+    Placement,
+    StreamMemory,
+    last_line,
+    settle_for_cpu,
+)
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.contract_file import read_contract
-from edgeclf_runtime.errors import DeviceError, EdgeclfError, InputFileError, MissingPackageError, UsageError
+from edgeclf_runtime.errors import EdgeclfError, InputFileError, MissingPackageError, UsageError
 from edgeclf_runtime.machine.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -60,7 +68,7 @@ class TorchBackend(Backend):
                 return self._step(*inputs)
         except Exception as error:  # a TorchScript program raises anything
             raise EdgeclfError(
-                f"PyTorch failed on a frame ({_last_line(error)}); try --device cpu, or export the checkpoint again."
+                f"PyTorch failed on a frame ({last_line(error)}); try --device cpu, or export the checkpoint again."
             ) from error
 
     def remember(self, streams: int) -> StreamMemory:
@@ -130,7 +138,7 @@ def open_file(path: Path, options: DeviceOptions) -> TorchBackend:
         step = _exported_program(path, device) if path.suffix == ".pt2" else _script(path, device, contract)
     except Exception as error:  # PyTorch raises anything on a damaged file
         raise InputFileError(
-            f"{path}: PyTorch cannot load it ({_last_line(error)}); export the checkpoint again, or install the "
+            f"{path}: PyTorch cannot load it ({last_line(error)}); export the checkpoint again, or install the "
             "PyTorch that made it."
         ) from error
     return TorchBackend(step, contract, device, str(path))
@@ -152,24 +160,14 @@ def _device(options: DeviceOptions) -> str:
     if torch.cuda.is_available():
         _log.info("Running on CUDA.")
         return "cuda"
-    if options.device == "auto":
-        _log.info("Running on the CPU: the installed PyTorch finds no CUDA.")
-        return "cpu"
-    if not options.allow_cpu_fallback:
-        raise DeviceError(
-            "CUDA was asked for and is not to be had: the installed PyTorch finds none; install a PyTorch for CUDA and "
-            "a driver that it can use, or run with --device cpu."
-        )
-    _log.warning("Running on the CPU, as the fallback was allowed: the installed PyTorch finds no CUDA.")
+    remedy = "install a PyTorch for CUDA and a driver that it can use"
+    settle_for_cpu(options, "CUDA", "the installed PyTorch finds no CUDA", remedy)
     return "cpu"
 
 
 def _script(path: Path, device: str, contract: Contract) -> Callable[..., Sequence[Tensor]]:
     """Loads TorchScript; of a file for Metavision's programs the step inside, which takes its state as an input."""
-    import torch
-
-    with _torchscript_wanted():
-        module: Any = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+    module = load_script(path, device)
     if not hasattr(module, "reset_all"):
         loaded: Callable[..., Sequence[Tensor]] = module
         return loaded
@@ -192,14 +190,17 @@ def _exported_program(path: Path, device: str) -> Callable[..., Sequence[Tensor]
     return module
 
 
+def load_script(path: Path, device: str) -> Any:
+    """Loads TorchScript as PyTorch has it."""
+    import torch
+
+    with torchscript_wanted():
+        return torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+
+
 @contextlib.contextmanager
-def _torchscript_wanted() -> Iterator[None]:
+def torchscript_wanted() -> Iterator[None]:
     """Keeps PyTorch's notices that TorchScript is deprecated from the user, who asked for it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.\w+` is (deprecated|not supported).*")
         yield
-
-
-def _last_line(error: Exception) -> str:
-    """Returns what a program of PyTorch's fails of: the last line of its text, the ones before are its trace."""
-    return str(error).strip().splitlines()[-1].rstrip(".") if str(error).strip() else type(error).__name__

@@ -16,7 +16,7 @@ from typing import Any
 from edgeclf_runtime.machine.boards import is_jetson
 from edgeclf_runtime.machine.elf import needed_libraries
 from edgeclf_runtime.machine.packages import installed_wheels
-from edgeclf_runtime.machine.providers import CUDA_PROVIDER, preload_libraries
+from edgeclf_runtime.machine.providers import CUDA_PROVIDER, first_line, preload_libraries
 
 _NO_GPU = 100
 """CUDA_ERROR_NO_DEVICE of the driver's interface."""
@@ -85,7 +85,7 @@ def _install_gpu_build() -> str:
 def _no_runtime(error: Exception) -> tuple[str, str]:
     if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
         return "ONNX Runtime is not installed", _install_gpu_build()
-    return f"the installed ONNX Runtime cannot be imported ({_first_line(error)})", "install it anew"
+    return f"the installed ONNX Runtime cannot be imported ({first_line(error)})", "install it anew"
 
 
 def _cpu_build(wheels: dict[str, str]) -> tuple[str, str]:
@@ -189,7 +189,3 @@ def _major(version: str | None) -> int:
     """Returns a version's first number, 0 where there is none."""
     first = (version or "").split(".")[0]
     return int(first) if first.isdecimal() else 0
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

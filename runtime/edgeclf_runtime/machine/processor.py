@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgeclf_runtime.machine.cores import physical_cores
+
 Arithmetic = Literal["fp32", "int8", "fp16", "bf16"]
 
 # Names in /proc/cpuinfo (`flags` on x86, `Features` on ARM), see Linux's arch/x86/include/asm/cpufeatures.h and
@@ -63,7 +65,7 @@ def read_processor(root: Path = Path("/")) -> Processor:
     return Processor(
         fields.get("model name") or platform.processor() or platform.machine(),
         None if flags is None else _instructions(set(flags.split())),
-        _physical_cores(root),
+        physical_cores(root),
     )
 
 
@@ -73,14 +75,3 @@ def _instructions(flags: set[str]) -> dict[Arithmetic, tuple[str, ...]]:
         if flag in flags:
             found[arithmetic] += (name,)
     return found
-
-
-def _physical_cores(root: Path) -> int | None:
-    """Returns the number of cores, each counted once however many threads it runs."""
-    siblings = set()
-    for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list"):
-        try:
-            siblings.add(path.read_text(encoding="ascii").strip())
-        except OSError:  # taken out of service
-            continue
-    return len(siblings) or None

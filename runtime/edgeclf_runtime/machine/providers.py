@@ -96,6 +96,11 @@ def preload_libraries(onnxruntime: Any) -> None:
             onnxruntime.preload_dlls()
 
 
+def first_line(error: Exception) -> str:
+    """Returns the first line of what an error of ONNX Runtime's says, as a clause; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def one_node_graph() -> bytes:
     """Returns an ONNX file of one node: a 3×3 convolution that adds up its input `x` `[1, 1, 3, 3]`, without padding.
 

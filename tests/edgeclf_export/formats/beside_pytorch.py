@@ -14,7 +14,8 @@ import torch
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf.models import Classifier
 from edgeclf_export.formats import ExportFormat, ExportOptions
-from edgeclf_export.step_graph import contract_of
+from edgeclf_export.step_graph import StepGraph, contract_of
+from edgeclf_runtime.backends.torchscript import TorchBackend
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.golden import Step
 from edgeclf_runtime.precision import Precision
@@ -51,6 +52,11 @@ def job_of(
     classifier = loaded.build_model()
     contract = replace(contract_of(loaded, classifier), precision=precision)
     return classifier, format_.contract(contract, options or ExportOptions())
+
+
+def step_in_pytorch(classifier: Classifier, contract: Contract) -> Step:
+    """The step that PyTorch itself computes."""
+    return TorchBackend(StepGraph(classifier, contract), contract, "cpu", "the step graph").run
 
 
 def inputs_of_a_step(contract: Contract, batch: int, seed: int = 0) -> list[np.ndarray]:

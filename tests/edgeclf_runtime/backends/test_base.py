@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.backends import DeviceOptions, Placement, open_backend
-from edgeclf_runtime.backends.base import HostMemory
+from edgeclf_runtime.backends.base import HostMemory, last_line
 from edgeclf_runtime.errors import UsageError
 
 
@@ -45,3 +45,8 @@ def test_placement_as_text():
         "nodes": {"A": 5, "B": 3},
         "on_cpu": {"Shape": 2, "Cast": 1},
     }
+
+
+def test_what_an_error_says_is_its_last_line():
+    assert last_line(ValueError("a trace\n  of two lines\nit is broken.\n")) == "it is broken"
+    assert last_line(KeyError()) == "KeyError"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 
 import numpy as np
@@ -102,6 +103,9 @@ def test_devices(write, caplog):
         open_backend(path, DeviceOptions("cuda"))
     assert open_backend(path, DeviceOptions("cuda", allow_cpu_fallback=True)).device == "cpu"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+    caplog.set_level(logging.INFO, "edgeclf_runtime")
+    open_backend(path)
+    assert caplog.messages[1:] == ["Running on the CPU: OpenVINO's files run on the CPU here."]
     with pytest.raises(UsageError, match="for other files than OpenVINO's"):
         open_backend(path, DeviceOptions(provider="CUDAExecutionProvider"))
 

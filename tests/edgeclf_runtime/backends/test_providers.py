@@ -109,7 +109,7 @@ def test_every_node_of_the_cpu_is_counted(write_model):
 def test_auto_without_a_cuda_provider(write_model, pretend, logged):
     pretend([CPU])
     assert open_backend(write_model()).device == "cpu"
-    assert logged.messages == ["Running on the CPU: the installed ONNX Runtime has no CUDA provider."]
+    assert logged.messages == ["Running on the CPU: the installed ONNX Runtime has only CPUExecutionProvider."]
 
 
 @pytest.mark.parametrize(

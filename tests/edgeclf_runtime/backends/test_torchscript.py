@@ -162,7 +162,7 @@ def test_devices(write, monkeypatch, caplog):
     path = write("ts")
     caplog.set_level(logging.INFO, "edgeclf_runtime")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match=r"CUDA was asked for .*: the installed PyTorch finds none"):
+    with pytest.raises(DeviceError, match=r"CUDA was asked for .*: the installed PyTorch finds no CUDA"):
         open_backend(path, DeviceOptions("cuda"))
     assert open_backend(path, DeviceOptions("auto")).device == "cpu"
     assert open_backend(path, DeviceOptions("cuda", allow_cpu_fallback=True)).device == "cpu"

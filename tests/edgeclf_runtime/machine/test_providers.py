@@ -11,7 +11,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from edgeclf_runtime.machine import providers
-from edgeclf_runtime.machine.providers import CPU_PROVIDER, RuntimeReport, one_node_graph, probe_runtime
+from edgeclf_runtime.machine.providers import CPU_PROVIDER, RuntimeReport, first_line, one_node_graph, probe_runtime
 
 
 def test_the_graph_is_one_convolution_that_adds_up():
@@ -119,3 +119,8 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     assert probe_runtime().starts(CPU_PROVIDER)
+
+
+def test_what_an_error_of_onnx_runtime_says_is_its_first_line():
+    assert first_line(RuntimeError("it is broken.\nand where")) == "it is broken"
+    assert first_line(MemoryError()) == "MemoryError"

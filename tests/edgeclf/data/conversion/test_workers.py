@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeclf.data.conversion.workers import available_cores, run_jobs
+from edgeclf.data.conversion.workers import run_jobs
 from edgeclf_runtime.errors import EdgeclfError, InputFileError
 
 
@@ -61,10 +61,6 @@ def test_a_worker_that_is_killed_is_said() -> None:
 def test_a_mistake_of_the_program_is_not_hidden() -> None:
     with pytest.raises(TypeError):
         list(run_jobs(half, ["text"], 1))  # type: ignore[list-item]
-
-
-def test_available_cores() -> None:
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
 _PARENT = """
