@@ -105,6 +105,11 @@ class FrameStream(ABC, Generic[Piece]):
         """Returns one piece that stands for two, with the number and the end of the newer one."""
 
     @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.source.name
+
+    @property
     def damage(self) -> Mapping[str, int]:
         """What was wrong with the source and its frames until now, counted by kind; only what occurred."""
         return self.source.damage

@@ -22,6 +22,7 @@ HDF5_ERRORS = (OSError, RuntimeError, TypeError, ValueError, KeyError, OverflowE
 """What h5py raises for damaged structures."""
 
 HEAP_MARK = b"GCOL"
+REFERENCE_BYTES = 16  # of a reference to a text: its length (4), where its heap lies (8), and its number there (4)
 MOST_ATTRIBUTES = 256
 MOST_ATTRIBUTE_BYTES = 1 << 16  # HDF5's own limit for attributes that stand beside their data set
 MOST_CHUNK_BYTES = 1 << 28
@@ -68,11 +69,8 @@ class _CheckedFile(io.FileIO):
         return count
 
     def _check_texts(self, data: bytes) -> None:
-        """Raises where data refers to a text that is longer than the file.
-
-        A reference takes 16 bytes: the text's length (4), where its heap lies (8), and its number there (4).
-        """
-        if len(data) < 16:
+        """Raises where data refers to a text that is longer than the file."""
+        if len(data) < REFERENCE_BYTES:
             return
         zero = np.frombuffer(data, np.uint8) == 0
         starts = np.flatnonzero(zero[9:-6] & zero[10:-5] & zero[11:-4] & zero[14:-1] & zero[15:])  # as both are small
@@ -145,7 +143,7 @@ def _check_size(data: h5py.Dataset, name: str, file_bytes: int) -> None:
 def plain_attributes(data: h5py.Dataset | h5py.File) -> Mapping[str, Any]:
     """Returns the attributes of a data set or file as Python's own values: numbers, texts and lists of them.
 
-    Attributes of other types are left out.
+    Attributes of other types are left out, and those whose name is no text.
 
     Raises:
         ValueError: Where there are too many, or one is too large.
@@ -155,15 +153,15 @@ def plain_attributes(data: h5py.Dataset | h5py.File) -> Mapping[str, Any]:
     found = {}
     for name in data.attrs:
         attribute = data.attrs.get_id(name)
-        if (
-            attribute.get_storage_size() > MOST_ATTRIBUTE_BYTES
-            or math.prod(attribute.shape or ()) > MOST_ATTRIBUTE_BYTES
-        ):
+        stored, count = attribute.get_storage_size(), math.prod(attribute.shape or ())
+        if max(stored, count) > MOST_ATTRIBUTE_BYTES:
             raise ValueError(f"its attribute {name!r} is too large")
+        if attribute.dtype.kind == "O" and attribute.shape is not None and stored < REFERENCE_BYTES * count:
+            # HDF5 would read on behind what it has, and take what it finds there for the length of a text.
+            raise ValueError(f"its attribute {name!r} is too small")
         # What a type says is asked first: reading a sequence that damage has made of a text ends the process.
-        if attribute.dtype.kind in "fiubSO" and (
-            attribute.dtype.kind != "O" or h5py.check_string_dtype(attribute.dtype) is not None
-        ):
+        is_plain = attribute.dtype.kind in "fiubS" or h5py.check_string_dtype(attribute.dtype) is not None
+        if is_plain and isinstance(name, str):  # bytes where h5py cannot decode it
             found[name] = _plain(data.attrs[name])
     return found
 

@@ -62,7 +62,7 @@ def slices(
     count = None if max_duration is None else -(-max_duration // delta_t)
     slot = None if start_ts is None else _Slot(0, start_ts, delta_t)
     for batch in batches:
-        batch = _in_time_order(batch)
+        batch = in_time_order(batch)
         if start_ts is not None:
             batch = batch[int(np.searchsorted(batch.t, start_ts)) :]
         elif slot is None and len(batch):
@@ -141,7 +141,7 @@ def slices_by_count(
     limit = None if start_ts is None or max_duration is None else start_ts + max_duration
     rest: list[Events] = []
     for batch in batches:
-        batch = _in_time_order(batch)
+        batch = in_time_order(batch)
         if start_ts is not None:
             batch = batch[int(np.searchsorted(batch.t, start_ts)) :]
         if limit is None and max_duration is not None and len(batch):
@@ -169,7 +169,7 @@ def _slice_around(index: int, events: Events, earliest_end: int) -> Slice:
     return Slice(index, int(events.t.min()), max(int(events.t.max()) + 1, earliest_end), events)
 
 
-def _in_time_order(events: Events) -> Events:
+def in_time_order(events: Events) -> Events:
     """Returns `events` sorted by time; a sensor's stream nearly always is."""
     if np.all(events.t[1:] >= events.t[:-1]):
         return events

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
 import torch
 
+from edgeclf_runtime import slicing
 from edgeclf_runtime.errors import DamagedInputError, UsageError
 from edgeclf_runtime.events import Events
 from edgeclf_runtime.frames import EventFrames, FrameMaker, StoredFrames, frames_of
@@ -256,11 +258,23 @@ def test_damage_of_the_source(random_events, tiny):
     assert "outside the sensor" in stream.problems[0]
 
 
-def test_events_that_found_no_room_in_a_frame(random_events, tiny):
+def test_events_that_found_no_room_in_a_frame(random_events, tiny, monkeypatch):
+    monkeypatch.setattr(slicing, "MOST_EVENTS", 15)
+    events = random_events(50, 30_000, 4)
+    columns = tuple(np.array(column) for column in zip(*events, strict=True))
+    stream = frames_of(IteratorSource([columns], (32, 24), name="flood"), tiny)
+    assert stream.damage == {}
+    assert len(list(stream)) == 3
+    beyond = sum(max(0, sum(t // 10_000 == k for t, *_ in events) - 15) for k in range(3))
+    assert beyond > 0
+    assert stream.damage == {"events beyond what a frame takes": beyond}
+    assert len(stream.problems) == 1
+    assert f"{beyond} event(s) of flood were left out, as a frame takes" in stream.problems[0]
+
+
+def test_events_that_found_no_room_in_a_merged_frame(random_events, tiny, monkeypatch):
+    monkeypatch.setattr(slicing, "MOST_EVENTS", 15)
     columns = tuple(np.array(column) for column in zip(*random_events(50, 30_000, 4), strict=True))
     stream = frames_of(IteratorSource([columns], (32, 24), name="flood"), tiny)
-    for piece in stream.pieces():
-        stream.make(replace(piece, dropped=piece.index))
-    assert stream.damage == {"events beyond what a frame takes": 0 + 1 + 2}
-    assert len(stream.problems) == 1
-    assert "3 event(s) of flood were left out" in stream.problems[0]
+    stream.make(reduce(stream.merge, stream.pieces()))
+    assert stream.damage == {"events beyond what a frame takes": 50 - 15}

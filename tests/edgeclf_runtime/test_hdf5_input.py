@@ -115,6 +115,16 @@ def test_attributes_of_other_types_are_left_out(hostile):
         assert plain_attributes(file["data"]) == STATED | {"a": [1, 2], "b": "x"}
 
 
+def test_attribute_whose_name_is_no_text_is_left_out(hostile):
+    """Found by the harness: h5py gives such a name as bytes."""
+    path = hostile(lambda file: file.create_dataset("data", (1, 2, 12, 16), "f4"), name=1)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"name\0", b"n\xffme\0"))
+    with hdf5_input(path) as (file, _):
+        assert any(isinstance(name, bytes) for name in file["data"].attrs)
+        assert plain_attributes(file["data"]) == STATED
+
+
 def test_heap_that_hdf5_would_never_leave(hostile):
     """Found by the harness: an object of a size that leads into zeros."""
     path = hostile(lambda file: file.create_dataset("data", (1, 2, 12, 16), "f4"))
@@ -133,6 +143,18 @@ def test_text_that_is_longer_than_the_file(hostile):
     data[data.index(heap, data.index(b"events_to_tensor")) - 1] = 0x20  # the highest byte of its length
     path.write_bytes(data)
     with pytest.raises(InputFileError, match="it says that a text is 536870917 bytes long"):
+        TensorFile(path)
+
+
+def test_text_whose_reference_is_too_small(hostile):
+    """Found by the harness: HDF5 read on behind the reference, and took up to gigabytes of memory."""
+    path = hostile(lambda file: file.create_dataset("data", (1, 2, 12, 16), "f4"))
+    data = bytearray(path.read_bytes())
+    kind = data.index(b"events_to_tensor") + 24  # the type follows the name; the size of a reference is its second word
+    assert data[kind + 4] == 16
+    data[kind + 4] = 1
+    path.write_bytes(data)
+    with pytest.raises(InputFileError, match="its attribute 'events_to_tensor' is too small"):
         TensorFile(path)
 
 

@@ -5,7 +5,8 @@
     python tests/fuzz/harness.py evt3.raw 17 1 --keep file.raw
 
 Prints a JSON document: how many cases ended how, and each failure with its case. A case passes where the file is read
-to its end, or an `EdgeclfError` says why not. Any other exception (also MemoryError, as the memory is limited, and
+to its end, or an `EdgeclfError` says why not; a file of words (RAW, DAT) is read through a pipe too, which must give
+the same. Any other exception (also MemoryError, as the memory is limited, and
 warnings), a death of the process, and more time, memory or slices than a small file can need is a failure.
 """
 
@@ -19,41 +20,96 @@ import select
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from mutations import mutated
 
 from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.events import Events
 from edgeclf_runtime.slicing import slices
-from edgeclf_runtime.sources import EventSource, open_source
+from edgeclf_runtime.sources import EventSource, FrameSource, Source, open_source
+from edgeclf_runtime.sources.readers import ByteReader
+from edgeclf_runtime.sources.words import WordSource
 
 SEEDS = Path(__file__).parent / "seeds"
-DELTA_T = 1_000_000
-MOST_SLICES = 50_000  # 14 hours: the counter of EVT2 holds 4.8
+DELTA_T = 10_000_000
+MOST_SLICES = 5_000  # 14 hours: the counter of EVT2 holds 4.8
+MOST_SLICES_BY_SUFFIX = {".hdf5": 7 * 8_640}  # it has no counter, so each of its 7 chunks may be a day later
 MEMORY_BYTES = 1 << 30  # more than the process has at its start
 MOST_GROWTH_KB = 400_000
 TIME_S = 30.0
 
 
+class Portions(ByteReader):
+    """Gives the bytes of a file as a pipe may: in portions of any size, with silence between them."""
+
+    def __init__(self, path: Path) -> None:
+        self.what, self.is_live = str(path), True
+        self._data = path.read_bytes()
+        self._rng = np.random.default_rng(len(self._data))
+        self._at = 0
+
+    def _read(self, closed: threading.Event) -> bytes | None:  # noqa: ARG002 - nothing is waited for
+        if self._rng.random() < 0.2:
+            return None
+        portion = self._data[self._at : self._at + int(self._rng.choice([1, 7, 500, 3001]))]
+        self._at += len(portion)
+        return portion
+
+    def close(self) -> None:
+        """Does nothing: there is no file open."""
+
+
 def read_to_the_end(path: Path) -> str:
-    """Reads a file as `edgeclf run-stream` does, and returns how that ended."""
+    """Reads a file as `edgeclf run-stream` does, words also as through a pipe, and returns how that ended."""
+    most = MOST_SLICES_BY_SUFFIX.get(path.suffix, MOST_SLICES)
+    ended, damage, events = end_of(lambda: open_source(path), lambda source: sliced(source, most))
+    if path.suffix in (".raw", ".dat"):
+        ended_too, same_damage, same = end_of(lambda: WordSource(Portions(path), str(path)), Events.concatenate)
+        assert (ended_too, same_damage) == (ended, damage)
+        for field in "txyp":
+            np.testing.assert_array_equal(getattr(same, field), getattr(events, field))
+    return ended
+
+
+def end_of(open_it: Callable[[], Source], read: Callable[[Any], Events]) -> tuple[str, dict[str, int], Events]:
+    """Opens a source and reads it; returns how that ended, the damage, and the events."""
     try:
-        source = open_source(path)
-        if isinstance(source, EventSource):
-            count = sum(1 for _ in slices(source, DELTA_T))
-            if count > MOST_SLICES:
-                return f"{count} slices"
-        else:
-            for _ in source:
-                pass
-        assert all(isinstance(problem, str) for problem in source.problems)
-        assert all(count > 0 for count in source.damage.values())
+        source = open_it()
+        events = read(source)
     except EdgeclfError as error:
-        return "refused" if str(error).endswith(".") else f"no sentence: {error}"
-    return "damaged" if source.problems else "read"
+        return "refused" if str(error).endswith(".") else f"no sentence: {error}", {}, Events.empty()
+    damage = dict(source.damage)
+    assert all(count > 0 for count in damage.values())
+    assert all(problem.endswith(".") for problem in source.problems)
+    return "damaged" if source.problems else "read", damage, events
+
+
+def sliced(source: Source, most: int) -> Events:
+    """Returns the events of a source that were cut into slices, so many at most; none where it gives frames."""
+    if isinstance(source, FrameSource):
+        for _ in source:
+            pass
+        return Events.empty()
+    assert isinstance(source, EventSource)
+    batches: list[Events] = []
+    count = sum(1 for _ in slices(noted(source, batches), DELTA_T))
+    assert count <= most, f"{count} slices"
+    return Events.concatenate(batches)
+
+
+def noted(source: EventSource, batches: list[Events]) -> Iterator[Events]:
+    """Yields the batches of a source and adds each to a list."""
+    for events in source:
+        batches.append(events)
+        yield events
 
 
 def work(seed: Path, cases: range, path: Path, report: int) -> None:

@@ -12,7 +12,9 @@ Damage = Callable[[bytearray, np.random.Generator], None]
 
 EXTREMES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 40, 1 << 63, (1 << 64) - 1)
 NUMBERS = (b"0", b"-1", b"1", b"65535", b"99999999999999999999", b"1e999", b"nan", b"", b"3.0", b"x")
-HDF5_MARKS = re.compile(rb"HDF\r\n|TREE|SNOD|HEAP|GCOL|OHDR|FRHP|BTHD|delta_t|mode|histo|event_|n_events|shape|data\0")
+HDF5_MARKS = re.compile(
+    rb"HDF\r\n|TREE|SNOD|HEAP|GCOL|OHDR|FRHP|BTHD|delta_t|mode|histo|event_|n_events|shape|data\0|geometry|indexes"
+)
 
 
 def place(data: bytearray, rng: np.random.Generator) -> int:
@@ -108,6 +110,7 @@ BY_SEED: dict[str, tuple[Damage, ...]] = {
     "delta_t.h5": (*ANY, *[hdf5_structure] * 6),
     "n_events.h5": (*ANY, *[hdf5_structure] * 6),
     "plain.h5": (*ANY, *[hdf5_structure] * 6),
+    "events.hdf5": (*ANY, *[hdf5_structure] * 6),
 }
 
 

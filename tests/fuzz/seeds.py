@@ -56,6 +56,15 @@ def main() -> None:
         data = file.create_dataset("data", data=frames)
         stated = {"events_to_tensor": b"histo", "delta_t": 10_000, "event_input_height": 48, "event_input_width": 64}
         data.attrs.update(stated)
+    events = some_events(400, 400_000, 8)
+    kind = np.dtype({"names": ["x", "y", "p", "t"], "formats": ["<u2", "<u2", "<i2", "<i8"], "offsets": [0, 2, 4, 8]})
+    records = np.zeros(len(events), kind)
+    for name in "xypt":
+        records[name] = getattr(events, name)
+    with h5py.File(FOLDER / "events.hdf5", "w") as file:  # as Metavision writes them, but without its codec
+        file.attrs.update({"geometry": "64x48", "format": "EVT3", "version": "1.0"})
+        file.create_dataset("CD/events", data=records, chunks=(64,))
+        file.create_dataset("CD/indexes", data=np.zeros(2, [("id", "<u8"), ("ts", "<i8")]))
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ class Clock:
         unproven = jumps[~self._are_proven(readings, steps, jumps)]
         if self.time_us is None and 0 not in unproven[:1]:
             self.time_us = int(readings[0])
-        known, waits = 0, False
+        known, waits, ends = 0, False, np.append(jumps, readings.size)
         for jump in [*unproven.tolist(), readings.size]:
             if jump < known:
                 continue  # it was judged along with one before
@@ -126,7 +126,7 @@ class Clock:
                 self._ahead += self._is_steady * int(np.count_nonzero(steps[known:jump] > LARGE_JUMP))
                 known = jump
             if jump < readings.size:
-                known, waits = self._judge(readings, times, jumps, jump, may_wait)
+                known, waits = self._judge(readings, times, ends, jump, may_wait)
                 if waits:
                     break
         return times[:known]
@@ -161,77 +161,69 @@ class Clock:
         self,
         readings: NDArray[np.int64],
         times: NDArray[np.int64],
-        jumps: NDArray[np.intp],
+        ends: NDArray[np.intp],
         first: int,
         may_wait: bool,
     ) -> tuple[int, bool]:
         """Judges the jump to reading `first` by those after it, and fills in the times that this makes known.
 
+        Args:
+            readings: As `follow` takes them.
+            times: Their times.
+            ends: Where in them one jumps, and their end.
+            first: Which of them jumps.
+            may_wait: Whether readings may be left over.
+
         Returns:
             How many times are known then, and whether the readings from there on have to wait.
         """
-        last = None if self.time_us is None else self.time_us - self._offset
-        next_jump = int(np.searchsorted(jumps, first, side="right"))
-        # The jump that may be true, how far ahead it is of the last good reading, and how far time has come after it.
-        start = ahead = now = -1
-        at = first
-        while at < readings.size:
+        run, stop = int(np.searchsorted(ends, first)), first  # which run of close readings, and its end
+        jump, step, at = self._jump_to(first, int(readings[first])), 0, first
+        while self.time_us is None or abs(jump.ahead) > TOLERANCE:  # else it is back in good time
+            if at == stop:
+                run, stop = run + 1, int(ends[run + 1])
+            at += jump.take_one(step) if stop - at == 1 else jump.take(readings[at:stop], step)
+            if jump.is_proven or at - (first if self.time_us is None else jump.start) >= MOST_WAITING:
+                break
+            if at == readings.size:
+                if not may_wait and (self.time_us is None or jump.is_likely):
+                    break
+                return self._give_up(times, first, jump.start if may_wait else at), may_wait
             reading = int(readings[at])
-            step = self._step(int(readings[at - 1]), reading, TOLERANCE) if start >= 0 else 0
-            if start >= 0 and step >= -TOLERANCE and (last is None or ahead > 0 or now + step < -TOLERANCE):
-                now += step
-            else:
-                ahead = now = 0 if last is None else self._step(last, reading, LONGEST_LOSS)
-                if last is not None and abs(ahead) <= TOLERANCE:
-                    self._keep(times, first, at)
-                    times[at] = self.time_us = last + self._offset + ahead
-                    self._offset = self.time_us - reading
-                    return at + 1, False
-                start = at
-            # Up to the next jump, the readings go on from one another.
-            next_jump += next_jump < jumps.size and jumps[next_jump] <= at
-            stop = int(jumps[next_jump]) if next_jump < jumps.size else readings.size
-            is_proven = at + 1 - start >= FAR_WITNESSES and now - ahead >= PROOF_US
-            if stop > at + 1:
-                going = readings[at:stop] + (now - reading)
-                if last is not None and ahead < 0:
-                    is_back = going >= -TOLERANCE
-                    going = going[: int(np.argmax(is_back)) if is_back.any() else None]
-                is_proven |= bool(np.any(going[WITNESSES - 1 :] - now >= PROOF_US))
-                is_proven |= bool(np.any(going[max(0, start + FAR_WITNESSES - 1 - at) :] - ahead >= PROOF_US))
-                now, stop = int(going[-1]), at + going.size
-            at = stop
-            if is_proven or at - (first if last is None else start) >= MOST_WAITING:
-                self._jump(readings, times, first, start, ahead)
-                return start + 1, False
-        if not may_wait and (last is None or at - start >= WITNESSES or 0 < ahead <= UNPROVEN_JUMP):
-            self._jump(readings, times, first, start, ahead)
-            return start + 1, False
-        if last is None:
-            return first, True  # there is no time yet that they could have
-        known = start if may_wait else at
-        self._keep(times, first, known)
-        return known, may_wait
+            step = self._step(int(readings[at - 1]), reading, TOLERANCE)
+            if not jump.goes_on(step):
+                jump, step = self._jump_to(at, reading), 0
+        self._believe(readings, times, first, jump)
+        return jump.start + 1, False
 
-    def _keep(self, times: NDArray[np.int64], start: int, stop: int) -> None:
-        """Gives damaged readings the last good time."""
-        times[start:stop] = self.time_us or 0
+    def _jump_to(self, at: int, reading: int) -> _Jump:
+        """Returns the jump from the last good reading to another; it is none where that is close."""
+        if self.time_us is None:
+            return _Jump(at, 0)
+        return _Jump(at, self._step(self.time_us - self._offset, reading, LONGEST_LOSS))
+
+    def _give_up(self, times: NDArray[np.int64], start: int, stop: int) -> int:
+        """Gives damaged readings the last good time, where there is one; returns up to where times are known."""
+        if self.time_us is None:
+            return start
+        times[start:stop] = self.time_us
         self._damaged += stop - start
+        return stop
 
-    def _jump(self, readings: NDArray[np.int64], times: NDArray[np.int64], first: int, start: int, ahead: int) -> None:
-        """Believes the jump to reading `start`; those before it, from `first` on, are damaged."""
-        reading = int(readings[start])
+    def _believe(self, readings: NDArray[np.int64], times: NDArray[np.int64], first: int, jump: _Jump) -> None:
+        """Takes a jump for the truth; the readings before it, from `first` on, are damaged."""
+        reading = int(readings[jump.start])
         if self.time_us is None:
             self.time_us = reading
-        self._keep(times, first, start)
-        if 0 < ahead <= LONGEST_GAP:
-            self._ahead += self._is_steady and ahead > LARGE_JUMP
-            self.time_us += ahead
-        elif ahead:
+        self._give_up(times, first, jump.start)
+        if -TOLERANCE <= jump.ahead <= LONGEST_GAP:
+            self._ahead += self._is_steady and jump.ahead > LARGE_JUMP
+            self.time_us += jump.ahead
+        else:
             self._set_anew += 1
-            self._farthest_set = max(self._farthest_set, abs(ahead))
+            self._farthest_set = max(self._farthest_set, abs(jump.ahead))
         self._offset = self.time_us - reading
-        times[start] = self.time_us
+        times[jump.start] = self.time_us
 
     def _step(self, before: int, reading: int, longest: int) -> int:
         """Returns how far ahead of the reading before a reading is, in µs; negative where it is back.
@@ -249,3 +241,58 @@ class Clock:
         if step > self._period - min(self._period // 16, longest):
             return step - self._period  # it steps back over its roll-over
         return step
+
+
+class _Jump:
+    """A jump that may be true, and the readings that bear it out, as they come.
+
+    Args:
+        start: Which reading is jumped to.
+        ahead: How far ahead of the last good reading that is, in µs; negative where it is back.
+
+    Attributes:
+        is_proven: Whether enough readings have gone on from it.
+    """
+
+    __slots__ = ("_count", "_now", "ahead", "is_proven", "start")
+
+    def __init__(self, start: int, ahead: int) -> None:
+        self.start = start
+        self.ahead = ahead
+        self.is_proven = False
+        self._now = ahead  # of the reading that came last
+        self._count = 0
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether it is to be believed where nothing comes after it."""
+        return self._count >= WITNESSES or 0 < self.ahead <= UNPROVEN_JUMP
+
+    def goes_on(self, step: int) -> bool:
+        """Returns whether a reading so many µs after the last goes on from it: in order, and not back to good time."""
+        return step >= -TOLERANCE and (self.ahead >= 0 or self._now + step < -TOLERANCE)
+
+    def take(self, readings: NDArray[np.int64], step: int) -> int:
+        """Takes readings that are close to one another, and returns how many of them go on from the jump.
+
+        Args:
+            readings: The next ones; the first of them goes on.
+            step: How far that is ahead of the one before.
+        """
+        self._now += step
+        now = readings + (self._now - int(readings[0]))
+        if self.ahead < 0:
+            is_back = now >= -TOLERANCE
+            now = now[: int(np.argmax(is_back)) if is_back.any() else None]
+        close, far = now[WITNESSES - 1 :], now[max(0, FAR_WITNESSES - 1 - self._count) :]
+        self.is_proven = bool(np.any(close - self._now >= PROOF_US) or np.any(far - self.ahead >= PROOF_US))
+        self._now = int(now[-1])
+        self._count += now.size
+        return now.size
+
+    def take_one(self, step: int) -> int:
+        """Takes one reading, as `take` would: noise is made of these."""
+        self._now += step
+        self._count += 1
+        self.is_proven = self._count >= FAR_WITNESSES and self._now - self.ahead >= PROOF_US
+        return 1

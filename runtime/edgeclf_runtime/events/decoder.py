@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeclf_runtime.events.batch import Events
 from edgeclf_runtime.events.clock import Clock
 
-UNKNOWN_WORDS = "words of unknown type"
+UNKNOWN_WORDS, INCOMPLETE = "words of unknown type", "bytes of an incomplete word at the end"
 
 
 class Decoder(ABC):
@@ -39,11 +39,7 @@ class Decoder(ABC):
         self._clock = clock
         self._waiting = b""
         self._started = False
-
-    @property
-    def incomplete_bytes(self) -> int:
-        """The number of bytes at the end of what was fed that do not make a whole word yet."""
-        return len(self._waiting) % self.word.itemsize
+        self._incomplete_bytes = 0
 
     @property
     def time_us(self) -> int | None:
@@ -53,7 +49,8 @@ class Decoder(ABC):
     @property
     def damage(self) -> Mapping[str, int]:
         """What was wrong until now, counted by kind; only what occurred."""
-        return {**self._clock.damage, **({UNKNOWN_WORDS: self.unknown_words} if self.unknown_words else {})}
+        counts = {INCOMPLETE: self._incomplete_bytes, UNKNOWN_WORDS: self.unknown_words, **self._clock.damage}
+        return {kind: count for kind, count in counts.items() if count}
 
     @property
     def unknown_words(self) -> int:
@@ -61,8 +58,13 @@ class Decoder(ABC):
         return 0
 
     def problems_of(self, name: str) -> list[str]:
-        """Returns what was wrong with the time until now, a sentence each, which call the stream by a name."""
-        return self._clock.problems_of(name)
+        """Returns what was wrong with the words until now, a sentence each, which call the stream by a name."""
+        problems = []
+        if self._incomplete_bytes:
+            problems.append(
+                f"{name} was cut off: {self._incomplete_bytes} byte(s) of an incomplete word at its end were ignored."
+            )
+        return problems + self._clock.problems_of(name)
 
     def feed(self, data: bytes | bytearray | memoryview) -> Events:
         """Returns the events that `data` makes known.
@@ -74,6 +76,7 @@ class Decoder(ABC):
 
     def finish(self) -> Events:
         """Returns the events that waited for more of the stream, which has ended."""
+        self._incomplete_bytes = len(self._waiting) % self.word.itemsize
         return self._take(b"", at_end=True)
 
     def _take(self, data: bytes | bytearray | memoryview, at_end: bool) -> Events:

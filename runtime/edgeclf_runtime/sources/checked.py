@@ -1,15 +1,13 @@
-"""What sources of events have in common: those outside of the sensor go, and what was wrong is counted and said."""
+"""What sources of events have in common: their events are checked, and they can be closed."""
 
 from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from edgeclf_runtime.errors import EdgeclfError
 from edgeclf_runtime.events import Events
-from edgeclf_runtime.events.decoder import Decoder
-from edgeclf_runtime.events.recording import OUTSIDE, STEPS_BACK, TimeOrder
+from edgeclf_runtime.events.checks import Checks
 from edgeclf_runtime.events.steady import SteadyTime
 from edgeclf_runtime.sources.base import EventSource
 
@@ -20,76 +18,36 @@ class CheckedSource(EventSource):
     Args:
         name: What predictions call it.
         sensor_size: Width and height of the sensor.
-        time: What follows the time of its events.
-        what: What sentences call it; '': its name.
+        checks: What checks its events.
     """
 
-    def __init__(self, name: str, sensor_size: tuple[int, int], time: Decoder | SteadyTime, what: str = "") -> None:
+    def __init__(self, name: str, sensor_size: tuple[int, int], checks: Checks) -> None:
         self.name = name
         self.sensor_size = sensor_size
-        self._what = what or name
-        self._time = time
-        self._order = TimeOrder()
-        self._outside = 0
+        self._checks = checks
         self._closed = threading.Event()
-
-    @abstractmethod
-    def _decoded(self) -> Iterator[Events]:
-        """Yields the events, wherever they lie; `_closed` is set once nobody wants more."""
-
-    def __iter__(self) -> Iterator[Events]:
-        """Yields the batches, without events that lie outside of the sensor; empty ones only where it is live."""
-        self._order, self._outside = TimeOrder(), 0
-        failure: EdgeclfError | None = None
-        try:
-            for batch in self._decoded():
-                if self._closed.is_set():
-                    return
-                yield from self._checked(batch)
-        except EdgeclfError as error:
-            failure = error  # what waited to be borne out comes first
-        if self._closed.is_set():
-            return
-        yield from self._checked(self._time.finish())
-        if failure is not None:
-            raise failure
 
     @property
     def damage(self) -> Mapping[str, int]:
         """What was wrong until now, counted by kind."""
-        counts = {OUTSIDE: self._outside, STEPS_BACK: self._order.steps_back, **self._time.damage}
-        return {kind: count for kind, count in counts.items() if count}
+        return self._checks.damage
 
     @property
     def problems(self) -> list[str]:
         """What was wrong, a sentence each."""
-        width, height = self.sensor_size
-        problems = []
-        if self._outside:
-            problems.append(
-                f"{self._outside} event(s) of {self._what} outside the sensor ({width}x{height}) were dropped."
-            )
-        if steps := self._order.steps_back:
-            problems.append(
-                f"The time-stamps of {self._what} step back {steps} time(s), by up to {self._order.farthest} µs."
-            )
-        return problems + self._time.problems_of(self._what)
+        return self._checks.problems
 
     def close(self) -> None:
         """Makes the iteration end soon, from whatever thread."""
         self._closed.set()
 
-    def _checked(self, events: Events) -> Iterator[Events]:
-        """Yields the events on the sensor, which are nearly always all."""
-        width, height = self.sensor_size
-        inside = events
-        if len(events) and (events.x.max() >= width or events.y.max() >= height):
-            inside = events[(events.x < width) & (events.y < height)]
-            self._outside += len(events) - len(inside)
-        if len(inside):
-            self._order.add(inside)
-        if len(inside) or self.is_live:
-            yield inside
+    def _checked(self, batches: Iterable[Events]) -> Iterator[Events]:
+        """Yields the batches, without events that lie outside of the sensor; empty ones only where it is live."""
+        for events in self._checks.checked(batches):
+            if self._closed.is_set():
+                return
+            if len(events) or self.is_live:
+                yield events
 
 
 class GivenEvents(CheckedSource):
@@ -101,7 +59,7 @@ class GivenEvents(CheckedSource):
     """
 
     def __init__(self, name: str, sensor_size: tuple[int, int]) -> None:
-        super().__init__(name, sensor_size, SteadyTime())
+        super().__init__(name, sensor_size, Checks(name, sensor_size, SteadyTime()))
         self._said_us: int | None = None
         """What the sensor's time was with the batch that came last, where its giver says so."""
         self._reached_us: int | None = None
@@ -113,11 +71,16 @@ class GivenEvents(CheckedSource):
 
     @abstractmethod
     def _batches(self) -> Iterator[Events]:
-        """Yields the batches as they are given."""
+        """Yields the batches as they are given, wherever their events lie."""
 
-    def _decoded(self) -> Iterator[Events]:
-        self._time = time = SteadyTime()
+    def __iter__(self) -> Iterator[Events]:
+        """Returns an iterator over the batches; what was wrong is counted anew."""
+        time = SteadyTime()
+        self._checks = Checks(self.name, self.sensor_size, time)
         self._said_us = self._reached_us = None
+        return self._checked(self._timed(time))
+
+    def _timed(self, time: SteadyTime) -> Iterator[Events]:
         for batch in self._batches():
             events = time.add(batch)
             if self._said_us is not None:

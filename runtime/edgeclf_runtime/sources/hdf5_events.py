@@ -15,8 +15,9 @@ import h5py
 
 from edgeclf_runtime.errors import DamagedInputError, InputFileError
 from edgeclf_runtime.events import Events
+from edgeclf_runtime.events.encoding import sensor_size_of
 from edgeclf_runtime.events.header import Header
-from edgeclf_runtime.events.recording import _find_size
+from edgeclf_runtime.hdf5_input import HDF5_ERRORS, hdf5_input, own_data_set, plain_attributes
 from edgeclf_runtime.sources.arrays import as_events
 from edgeclf_runtime.sources.checked import GivenEvents
 
@@ -41,26 +42,26 @@ class Hdf5EventSource(GivenEvents):
     def __init__(self, path: Path, sensor_size: tuple[int, int] | None = None) -> None:
         self._path = path
         try:
-            with h5py.File(path, "r") as file:
-                data = file[DATA_SET]
-                if not isinstance(data, h5py.Dataset):
-                    raise ValueError(f"{DATA_SET} is no data set")
+            with hdf5_input(path) as (file, _):
+                data = _events_of(file)
                 _check_filters(data, path)
                 as_events(data[:0])
-                header = Header(_texts_of(file.attrs), length=0, cut_off=False)
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # h5py's, of damaged structures
+                texts = {name: value for name, value in plain_attributes(file).items() if isinstance(value, str)}
+        except HDF5_ERRORS as error:
             raise InputFileError(
                 f"{path}: the events of this HDF5 event file cannot be read ({error}); record or copy it again."
             ) from error
-        super().__init__(str(path), _find_size(path, header, sensor_size))
+        header = Header(texts, length=0, cut_off=False)  # its keywords, and the values that they have in RAW files
+        super().__init__(str(path), sensor_size_of(path, header, sensor_size))
 
     def _batches(self) -> Iterator[Events]:
         try:
-            with h5py.File(self._path, "r") as file:
-                data = file[DATA_SET]
+            with hdf5_input(self._path) as (file, expect_numbers):
+                data = _events_of(file)
+                expect_numbers()
                 for start in range(0, len(data), PIECE):
                     yield as_events(data[start : start + PIECE])
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except HDF5_ERRORS as error:
             raise DamagedInputError(
                 f"{self._path} cannot be read on, as it is damaged ({error}); what came before has been processed."
             ) from error
@@ -69,24 +70,17 @@ class Hdf5EventSource(GivenEvents):
 def is_hdf5_event_file(path: Path) -> bool:
     """Returns whether a file holds events as Metavision stores them in HDF5."""
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5_input(path) as (file, _):
             return DATA_SET in file
-    except (OSError, RuntimeError, KeyError, ValueError):  # h5py's, of damaged structures
+    except HDF5_ERRORS:
         return False
 
 
-def _texts_of(attributes: h5py.AttributeManager) -> dict[str, str]:
-    """Returns the attributes that are text; they have the names and values of a RAW file's header.
-
-    What their types say is asked first: to read a sequence that damage has made of a text ends the process (h5py 3.16).
-    """
-    types = {name: attributes.get_id(name).dtype for name in attributes}
-    texts = [name for name, kind in types.items() if h5py.check_string_dtype(kind) is not None]
-    return {_text(name): _text(attributes[name]) for name in texts}
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def _events_of(file: h5py.File) -> h5py.Dataset:
+    data = own_data_set(file, DATA_SET)
+    if data is None or data.ndim != 1:
+        raise ValueError(f"{DATA_SET} is no list of events")
+    return data
 
 
 def _check_filters(data: h5py.Dataset, path: Path) -> None:

@@ -6,22 +6,13 @@ import contextlib
 import io
 import logging
 import threading
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events import Events
-from edgeclf_runtime.events.decoder import Decoder
-from edgeclf_runtime.events.evt21 import Evt21Decoder
+from edgeclf_runtime.events.checks import Checks
+from edgeclf_runtime.events.encoding import Encoding, RecordingFormat, encoding_of
 from edgeclf_runtime.events.header import LONGEST_LINE, Header, read_header
-from edgeclf_runtime.events.recording import (
-    DECODERS,
-    INCOMPLETE,
-    RecordingFormat,
-    _check_dat,
-    _find_format,
-    _find_size,
-)
 from edgeclf_runtime.sources.checked import CheckedSource
 from edgeclf_runtime.sources.held import Held
 from edgeclf_runtime.sources.readers import ByteReader
@@ -56,45 +47,22 @@ class WordSource(CheckedSource):
         self._reader = Held(reader)
         try:
             header, rest = _read_header(reader)
-            if header.length:
-                decoder, start = _decoder_of(reader.what, header, rest, format)
-                size = _find_size(Path(reader.what), header, sensor_size)
-            else:
-                decoder, start = _headerless_decoder(reader.what, rest, format), 0
-                if sensor_size is None or min(sensor_size) < 1:
-                    raise UsageError(
-                        f"The words of {reader.what} come without a header, so the sensor's size is not known: give it "
-                        "with --sensor-size WIDTH HEIGHT."
-                    )
-                size = sensor_size
+            encoding = _encoding_of(reader.what, header, rest, sensor_size, format)
         except BaseException:
             reader.close()
             raise
-        self._decoder, self._rest = decoder, rest[start:]
-        self._incomplete_bytes = 0
-        super().__init__(name, size, decoder, reader.what)
+        self._rest = rest[encoding.words_start :]
+        self._decoder = encoding.new_decoder()
+        super().__init__(name, encoding.sensor_size, Checks(reader.what, encoding.sensor_size, self._decoder))
+
+    def __iter__(self) -> Iterator[Events]:
+        """Returns an iterator over the batches; it can be read once."""
+        return self._checked(self._decoded())
 
     @property
     def time_us(self) -> int | None:
         """The sensor's time, which it sends also where no pixel sees anything; DAT only has that of its events."""
         return self._decoder.time_us
-
-    @property
-    def damage(self) -> Mapping[str, int]:
-        """What was wrong until now, counted by kind."""
-        incomplete = self._incomplete_bytes
-        return {**({INCOMPLETE: incomplete} if incomplete else {}), **super().damage}
-
-    @property
-    def problems(self) -> list[str]:
-        """What was wrong, a sentence each."""
-        problems = super().problems
-        if self._incomplete_bytes:
-            problems.append(
-                f"{self._what} was cut off: {self._incomplete_bytes} byte(s) of an incomplete word at its end were "
-                "ignored."
-            )
-        return problems
 
     def close(self) -> None:
         """Makes the iteration end soon, from whatever thread, and closes what nobody reads."""
@@ -110,7 +78,6 @@ class WordSource(CheckedSource):
             yield self._decoder.feed(self._rest)
             while (block := reader.read(self._closed)) != b"":
                 yield Events.empty() if block is None else self._decoder.feed(block)
-            self._incomplete_bytes = self._decoder.incomplete_bytes
 
 
 def _read_header(reader: ByteReader) -> tuple[Header, bytes]:
@@ -133,23 +100,17 @@ def _read_header(reader: ByteReader) -> tuple[Header, bytes]:
             return header, rest
 
 
-def _decoder_of(what: str, header: Header, rest: bytes, format: RecordingFormat | None) -> tuple[Decoder, int]:
-    """Returns the decoder that a header asks for, and where in `rest` its words start."""
-    path = Path(what)
-    if header.cut_off:
-        raise InputFileError(f"{what} ends within its header and holds no events: record or send it again.")
-    stated = _find_format(path, header, rest[:2])
-    if format not in (None, stated):
-        raise UsageError(f"The format {format} contradicts the header of {what}, which states {stated}: leave it out.")
-    if stated == "DAT":
-        _check_dat(path, header, rest[:2])
-        return DECODERS[stated](), 2
-    if stated == "EVT2.1":
-        return Evt21Decoder(legacy=header.endianness == "legacy"), 0
-    return DECODERS[stated](), 0
-
-
-def _headerless_decoder(what: str, rest: bytes, format: RecordingFormat | None) -> Decoder:
+def _encoding_of(
+    what: str, header: Header, rest: bytes, sensor_size: tuple[int, int] | None, format: RecordingFormat | None
+) -> Encoding:
+    """Returns how the words are encoded: by their header, or, where there is none, by what the user says."""
+    if header.length:
+        encoding = encoding_of(what, header, rest, sensor_size)
+        if format not in (None, encoding.format):
+            raise UsageError(
+                f"The format {format} contradicts the header of {what}, which states {encoding.format}: leave it out."
+            )
+        return encoding
     if not rest:
         raise InputFileError(f"{what} is empty: nothing came through it.")
     if format is None:
@@ -157,4 +118,9 @@ def _headerless_decoder(what: str, rest: bytes, format: RecordingFormat | None) 
             f"{what} does not start with the `% ` header of a Prophesee recording: send the header first, or give the "
             "format of its words with --format and the sensor's size with --sensor-size."
         )
-    return DECODERS[format]()
+    if sensor_size is None or min(sensor_size) < 1:
+        raise UsageError(
+            f"The words of {what} come without a header, so the sensor's size is not known: give it with --sensor-size "
+            "WIDTH HEIGHT."
+        )
+    return Encoding(format, sensor_size)

@@ -110,13 +110,15 @@ def test_it_can_be_handed_to_another_process(tmp_path: Path) -> None:
 def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     t = np.array([100, 200, 150, 300])
     events = random_events(t)
-    events.x[1] = 20
+    events.x[3] = 20
     path = write_dat(tmp_path / "a_td.dat", events)
     path.write_bytes(path.read_bytes() + b"123")
     index = index_dat(path, 1000)
     assert index.cuts.tolist() == [0, 3]
-    assert "1 event(s) outside the sensor and 3 byte(s) of an incomplete event" in caplog.text
-    assert "steps back 1 time(s)" in caplog.text
+    recording = open_recording(path)
+    assert sum(map(len, recording)) == 3
+    assert [record.message for record in caplog.records] == recording.problems
+    assert len(recording.problems) == 3
 
 
 def test_what_is_no_dat_recording_is_refused(tmp_path: Path) -> None:

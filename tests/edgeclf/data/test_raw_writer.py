@@ -26,6 +26,11 @@ def events_at(*times):
     return Events(t, np.zeros(t.size, np.uint16), np.zeros(t.size, np.uint16), np.zeros(t.size, np.uint8))
 
 
+def bursts_at(*starts):
+    """Ten events from each start on, 1 ms apart: as many as bear out a jump of a time that only events tell."""
+    return events_at(*(start + 1000 * k for start in starts for k in range(10)))
+
+
 def assert_same(one, other):
     for field in "txyp":
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
@@ -84,12 +89,19 @@ def test_batches_of_more_than_a_block(tmp_path, format, monkeypatch):
         ("EVT2", [(1 << 34) - 70, (1 << 34) - 1, 1 << 34, (1 << 34) + 20_000_000]),
         ("EVT2", [(1 << 34) + 5]),
         ("EVT2.1", [(1 << 34) - 70, (1 << 34) - 1, 1 << 34, (1 << 34) + 20_000_000]),
-        ("DAT", [1 << 31, (1 << 32) - 1, 1 << 32, (1 << 32) + (1 << 31) - 1]),
     ],
 )
 def test_roll_over_in_silence(tmp_path, format, times):
     events = events_at(*times)
     write_recording(tmp_path / "recording", [events[:1], events[1:]], (8, 8), format)
+    assert_same(read(tmp_path / "recording"), events)
+
+
+@pytest.mark.parametrize("before", [1, 1000, 20_000_000])
+@pytest.mark.parametrize("after", [0, 1000, 20_000_000])
+def test_roll_over_of_dat_in_silence_between_bursts(tmp_path, before, after):
+    events = bursts_at(1 << 31, (1 << 32) - 10_000 - before, (1 << 32) + after, (1 << 32) + (1 << 31) - 1)
+    write_recording(tmp_path / "recording", [events[:1], events[1:]], (8, 8), "DAT")
     assert_same(read(tmp_path / "recording"), events)
 
 

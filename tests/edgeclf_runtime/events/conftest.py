@@ -19,7 +19,7 @@ from edgeclf_runtime.events.clock import (
     WITNESSES,
 )
 from edgeclf_runtime.events.decoder import Decoder
-from edgeclf_runtime.events.recording import DECODERS
+from edgeclf_runtime.events.encoding import DECODERS
 
 PlainEvents = Iterable[tuple[int, int, int, int]]
 

@@ -76,13 +76,16 @@ def test_time_beyond_34_bits(assert_events):
     assert_events(whole(Evt2Decoder(), words), [(t - 1, 5, 6, 1), (t + 63, 5, 6, 1), (t + 127, 5, 6, 1)])
 
 
-def test_incomplete_word_is_kept():
+def test_incomplete_word_is_kept_and_told_at_the_end():
     decoder = Evt2Decoder()
     word = (0x8 << 28).to_bytes(4, "little")
     assert len(decoder.feed(word + word[:3])) == 0
-    assert decoder.incomplete_bytes == 3
-    assert len(decoder.feed(word[3:] + b"\0\0\0\0")) + len(decoder.finish()) == 1
-    assert decoder.incomplete_bytes == 0
+    assert decoder.damage == {}
+    assert len(decoder.feed(word[3:] + b"\0\0\0\0\0")) + len(decoder.finish()) == 1
+    assert decoder.damage == {"bytes of an incomplete word at the end": 1}
+    assert decoder.problems_of("a.raw") == [
+        "a.raw was cut off: 1 byte(s) of an incomplete word at its end were ignored."
+    ]
 
 
 def test_time_as_far_as_it_has_come_without_events():

@@ -129,7 +129,7 @@ def test_standard_input_stays_open(pipe, monkeypatch):
 
 def test_what_cannot_be_opened(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(InputFileError, match="standard input cannot be read"):
+    with pytest.raises(InputFileError, match=r"standard input cannot be read \(it is closed\)"):
         open_reader(None)
     for open_it in (open_reader, open_growing):
         with pytest.raises(InputFileError, match=r"a\.raw cannot be read \(.*No such file"):
