@@ -340,7 +340,7 @@ class _FullDisk(io.FileIO):
 
 @pytest.fixture
 def install_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Puts a package on the path that announces entry points, name to object of its module, as an installed one does."""
+    """Puts a package on the path that announces entry points, name to object of its module, as installed ones do."""
     modules = []
 
     def install(package: str, group: str, announced: dict[str, str], source: str) -> None:

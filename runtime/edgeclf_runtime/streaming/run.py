@@ -105,6 +105,7 @@ class StreamRun:
         self._is_stopped = False
         policies = self._options.memory_of(len(sources))
         self._streams = [self._stream(*given) for given in zip(range(len(sources)), sources, policies, strict=True)]
+        self._live = [stream for stream in self._streams if stream.pipeline.is_live]
         self.statistics = RunStatistics(classifier.device, [stream.statistics for stream in self._streams])
         self.frame: NDArray[np.float32] | None = None
 
@@ -207,8 +208,8 @@ class StreamRun:
         """Takes all that the pipelines have posted; where there is nothing, waits for the first, None: without end."""
         with contextlib.suppress(queue.Empty):
             self._take(self._inbox.get(timeout=timeout_s))
-            while True:
-                self._take(self._inbox.get_nowait())
+            while not self._inbox.empty():
+                self._take(self._inbox.get())
         if self._is_to_stop and not self._is_stopped:
             self._is_stopped = True
             for stream in self._streams:
@@ -229,15 +230,10 @@ class StreamRun:
 
     def _watch_silence(self, now: float) -> None:
         """Reports live sources from which nothing comes any more, and those that are back."""
-        for stream in self._streams:
+        for stream in self._live:
             since = stream.pipeline.waits_since
             was_silent = stream.is_silent
-            stream.is_silent = (
-                stream.pipeline.is_live
-                and not stream.has_ended
-                and since is not None
-                and now - since >= self._options.stall_after_s
-            )
+            stream.is_silent = not stream.has_ended and since is not None and now - since >= self._options.stall_after_s
             if stream.is_silent and not was_silent:
                 stream.statistics.stalls += 1
                 _log.warning("%s: nothing has come for %g s.", stream.name, self._options.stall_after_s)
@@ -246,11 +242,7 @@ class StreamRun:
 
     def _next_silence(self, now: float) -> float:
         """Returns when the next live source will have been silent for too long, if nothing comes."""
-        since = [
-            stream.pipeline.waits_since
-            for stream in self._streams
-            if stream.pipeline.is_live and not stream.has_ended and not stream.is_silent
-        ]
+        since = [stream.pipeline.waits_since for stream in self._live if not stream.has_ended and not stream.is_silent]
         return min((now if one is None else one for one in since), default=math.inf) + self._options.stall_after_s
 
     def _predictions(self, batch: Sequence[_Stream]) -> Iterator[StreamPrediction]:
