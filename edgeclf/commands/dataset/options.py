@@ -18,7 +18,7 @@ from edgeclf_runtime.tensor_file import FrameMode
 Command = Callable[..., Any]
 
 workers_option = click.option(
-    "--num-workers", type=click.IntRange(min=1), help="Processes; as many as cores unless given."
+    "--num-workers", type=click.IntRange(min=1), help="Processes; as many as it may use processors unless given."
 )
 
 
