@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -9,7 +10,7 @@ import os
 import sys
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -203,22 +204,28 @@ class _Terminal:
         self._shows_text = False
 
     def write_line(self, text: str) -> None:
-        with self._lock:
+        with self._writing():
             self.clear()
             click.echo(text, err=True)
 
     def show(self, text: str) -> None:
-        with self._lock:
+        with self._writing():
             self._shows_text = True
             sys.stderr.write(self._CLEAR + text)
             sys.stderr.flush()
 
     def clear(self) -> None:
-        with self._lock:
+        with self._writing():
             if self._shows_text:
                 self._shows_text = False
                 sys.stderr.write(self._CLEAR)
                 sys.stderr.flush()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        # Whoever read it may have gone, or its disk be full: no reason for the work to end.
+        with self._lock, contextlib.suppress(OSError):
+            yield
 
 
 _terminal = _Terminal()

@@ -225,3 +225,15 @@ def test_a_terminal_that_does_not_know_its_width_has_80_columns(monkeypatch):
     console.show_live("x" * 100)
     console.clear_live()
     assert terminal.getvalue() == "\r\x1b[K" + "x" * 79 + "\r\x1b[K"
+
+
+def test_a_standard_error_that_nobody_reads_ends_no_work(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    console.start_logging()
+    broken = io.TextIOWrapper(io.FileIO(writing, "w"), write_through=True)
+    monkeypatch.setattr(sys, "stderr", broken)
+    console.say("lost")
+    logging.getLogger("edgeclf_runtime").warning("lost, too")
+    monkeypatch.undo()
+    broken.detach().close()

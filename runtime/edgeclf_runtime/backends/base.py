@@ -25,6 +25,9 @@ Spinning = Literal["stop-after-step", "always", "never"]
 GraphOptimisation = Literal["all", "extended", "basic", "none"]
 
 
+_CUDA_GRAPHS = ("enable_cuda_graph", "trt_cuda_graph_enable")
+
+
 @dataclass(frozen=True)
 class DeviceOptions:
     """Where a model runs, and how.
@@ -66,6 +69,11 @@ class DeviceOptions:
         if self.provider is not None and self.device != "auto":
             raise UsageError(
                 f"An execution provider ({self.provider}) and a device ({self.device}) were both asked for; give one."
+            )
+        if any(self.provider_options.get(key, "0").lower() not in ("0", "false") for key in _CUDA_GRAPHS):
+            raise UsageError(
+                "CUDA graphs (enable_cuda_graph, trt_cuda_graph_enable) replay fixed addresses, and the streams' state "
+                "changes its place with every step; leave them off."
             )
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"A step takes at least one thread, not {self.threads}.")

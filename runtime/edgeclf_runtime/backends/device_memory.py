@@ -50,7 +50,8 @@ class _Buffers(StreamMemory):
         contract = backend.contract
         self._backend = backend
         self._contract = contract
-        self._device = "cuda" if backend.device == "cuda" else "cpu"  # every other provider takes the CPU's memory
+        # Every other provider takes the CPU's memory, and copies it where it wants it when it is bound.
+        self._device, self._number = ("cuda", backend.gpu) if backend.device == "cuda" else ("cpu", 0)
         self._edge_type, self._state_type = np.dtype(contract.edge_type).type, np.dtype(contract.state_type).type
         self._ones = self._on_device(np.ones(rows, self._edge_type))
         largest = max((prod(tensor.shape) for tensor in contract.state), default=1)
@@ -64,7 +65,7 @@ class _Buffers(StreamMemory):
         self._bindings: dict[tuple[int, int, int, int], Any] = {}
 
     def _on_device(self, value: Array) -> Any:
-        return import_onnxruntime().OrtValue.ortvalue_from_numpy(value, self._device, 0)
+        return import_onnxruntime().OrtValue.ortvalue_from_numpy(value, self._device, self._number)
 
     def _run(self, frames: Array, first: int, source: int, target: int) -> None:
         """Runs the streams from `first` on, a frame each, from their state in one buffer to another.
@@ -78,22 +79,25 @@ class _Buffers(StreamMemory):
         place = (first, len(frames), source, target)
         binding = self._bindings.get(place)
         if binding is None:
-            if len(self._bindings) == _MOST_BINDINGS:
-                self._bindings.clear()
-            binding = self._bindings[place] = self._bound(*place)
+            binding = self._bound(*place)
+            if self._backend.device == "cpu":
+                # Elsewhere, what a node wants on another device is copied there as it is bound, so that is done anew.
+                if len(self._bindings) == _MOST_BINDINGS:
+                    self._bindings.clear()
+                self._bindings[place] = binding
         binding.bind_cpu_input(FRAMES, frames)
         self._backend.run_bound(binding)
 
     def _bound(self, first: int, count: int, source: int, target: int) -> Any:
         """Returns a binding of everything but the frames."""
-        binding, device = self._backend.session.io_binding(), self._device
+        binding, place = self._backend.session.io_binding(), (self._device, self._number)
         if self._values:
-            binding.bind_input(KEEP_MEMORY, device, 0, self._edge_type, (count,), self._ones.data_ptr())
+            binding.bind_input(KEEP_MEMORY, *place, self._edge_type, (count,), self._ones.data_ptr())
         for tensor, values in zip(self._contract.state, self._values, strict=True):
             kind, shape = self._state_type, (count, *tensor.shape)
             offset = first * prod(tensor.shape) * np.dtype(kind).itemsize
-            binding.bind_input(tensor.input_name, device, 0, kind, shape, values[source].data_ptr() + offset)
-            binding.bind_output(tensor.output_name, device, 0, kind, shape, values[target].data_ptr() + offset)
+            binding.bind_input(tensor.input_name, *place, kind, shape, values[source].data_ptr() + offset)
+            binding.bind_output(tensor.output_name, *place, kind, shape, values[target].data_ptr() + offset)
         for name, output in zip((LOGITS, PROBABILITIES), self._outputs, strict=True):
             rows = output[first : first + count]
             binding.bind_output(name, "cpu", 0, self._edge_type, rows.shape, rows.ctypes.data)

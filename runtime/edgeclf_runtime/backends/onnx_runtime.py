@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeclf_runtime.backends.base import Array, Backend, DeviceOptions, HostMemory, Placement, StreamMemory
 from edgeclf_runtime.backends.device_memory import DeviceMemory, FixedBatchMemory, rows_are_aligned
-from edgeclf_runtime.backends.providers import start_session
+from edgeclf_runtime.backends.providers import gpu_of, start_session
 from edgeclf_runtime.contract import FRAMES, KEEP_MEMORY, LOGITS, PROBABILITIES, Contract
 from edgeclf_runtime.errors import ContractError, EdgeclfError, UsageError
 from edgeclf_runtime.machine.providers import first_line
@@ -27,11 +27,15 @@ class OnnxRuntimeBackend(Backend):
         device: What it really runs on.
         placement: What runs it, node by node.
         source: The file's name, for errors.
+        gpu: The number of the GPU, where it runs on one.
     """
 
-    def __init__(self, session: Any, contract: Contract, device: str, placement: Placement, source: str) -> None:
+    def __init__(
+        self, session: Any, contract: Contract, device: str, placement: Placement, source: str, gpu: int = 0
+    ) -> None:
         self.contract = contract
         self.device = device
+        self.gpu = gpu
         self.placement = placement
         self._opened: Any = session
         self._source = source
@@ -89,7 +93,7 @@ def open_file(path: Path, options: DeviceOptions) -> OnnxRuntimeBackend:
     """Opens an ONNX file; see `open_backend`."""
     contract = Contract.from_metadata(_safe(path).metadata, str(path))
     started = start_session(path, options)
-    return OnnxRuntimeBackend(started.session, contract, started.device, started.placement, str(path))
+    return OnnxRuntimeBackend(started.session, contract, started.device, started.placement, str(path), gpu_of(options))
 
 
 def optimised_graph(path: Path, options: DeviceOptions) -> tuple[OnnxFile, OnnxFile]:

@@ -24,6 +24,7 @@ from edgeclf_runtime.machine.providers import CPU_PROVIDER, CUDA_PROVIDER, first
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
 
+_DEVICE_ID = "device_id"
 _ON_CUDA = (CUDA_PROVIDER, TENSORRT_PROVIDER, "NvTensorRTRTXExecutionProvider")
 """Providers whose memory is CUDA's."""
 
@@ -150,7 +151,21 @@ def _providers(wanted: str, options: DeviceOptions) -> list[tuple[str, dict[str,
     if wanted != CPU_PROVIDER:
         behind.append(CPU_PROVIDER)
     asked = _own_options(wanted, options) | dict(options.provider_options)
-    return [(wanted, asked), *((name, _own_options(name, options)) for name in behind)]
+    same_gpu = {_DEVICE_ID: asked[_DEVICE_ID]} if _DEVICE_ID in asked else {}
+    others = [(name, _own_options(name, options) | (same_gpu if name == CUDA_PROVIDER else {})) for name in behind]
+    return [(wanted, asked), *others]
+
+
+def gpu_of(options: DeviceOptions) -> int:
+    """Returns the number of the GPU that the options name.
+
+    Raises:
+        UsageError: Where what they name is no number.
+    """
+    text = options.provider_options.get(_DEVICE_ID, "0")
+    if not text.isdecimal():
+        raise UsageError(f"The provider's option {_DEVICE_ID} is the number of a GPU, and not {text!r}.")
+    return int(text)
 
 
 def _own_options(provider: str, options: DeviceOptions) -> dict[str, str]:

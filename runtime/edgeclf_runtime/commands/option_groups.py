@@ -165,6 +165,6 @@ stream_options = option_group(
                       "so many frames in a row have had a smaller share than LEVEL of active pixels (default "
                       "low-activity:20:0.01). Give it once for all sources, or once for each."),
     click.option("--stall-after-s", type=_Number(min=0, min_open=True), default=5.0, show_default=True,
-                 help="Report a live source from which nothing has come for so many seconds."),
+                 help="Report a source from which nothing has come for so many seconds."),
 )  # fmt: skip
 """The options that say how streams are run, as the argument `stream_options`."""

@@ -125,14 +125,17 @@ def run_stream(
             "The predictions and the --json document cannot both go to standard output; give --output FILE.jsonl for "
             "the predictions."
         )
-    with Classifier.load(
-        model, streams=len(source), options=device_options, rolling_window=rolling_window, warm_up=1
-    ) as classifier:
-        if classifier.placement.on_cpu:
-            _log.warning("Not all of the model runs on %s: %s.", classifier.device, classifier.placement)
-        tested = _self_test(classifier, model, json_path, streams_follow=True) if tests_itself else None
-        max_duration = None if max_duration_ms is None else max_duration_ms * 1000
-        with contextlib.ExitStack() as stack:
+    with _Signals() as signals:
+        with (
+            Classifier.load(
+                model, streams=len(source), options=device_options, rolling_window=rolling_window, warm_up=1
+            ) as classifier,
+            contextlib.ExitStack() as stack,
+        ):
+            if classifier.placement.on_cpu:
+                _log.warning("Not all of the model runs on %s: %s.", classifier.device, classifier.placement)
+            tested = _self_test(classifier, model, json_path, streams_follow=True) if tests_itself else None
+            max_duration = None if max_duration_ms is None else max_duration_ms * 1000
             frames: list[FrameStream[Any]] = []
             for name in source:
                 opened = open_source(name, sensor_size, format, follow)
@@ -140,49 +143,52 @@ def run_stream(
                 frames.append(frames_of(opened, classifier.contract, start_ts, max_duration))
             run = stack.enter_context(StreamRun(classifier, frames, stream_options))
             outputs = [stack.enter_context(one) for one in _outputs(output, hdf5, video, classifier.contract, source)]
-            failures, was_stopped = _write_predictions(run, [*outputs, stack.enter_context(LiveLine(run.statistics))])
-    summary = run.statistics.to_dict()
-    if tested is not None:
-        summary["self_test"] = tested.to_dict()
-    show_summary(summary)
-    try:
-        if json_path is not None:
-            write_json(json_path, summary)
-    finally:  # on a disk that is full, it is the predictions that matter
-        _complain(run, frames, failures, was_stopped)
+            signals.run = run
+            failures = _write_predictions(run, [*outputs, stack.enter_context(LiveLine(run.statistics))])
+        summary = run.statistics.to_dict()
+        if tested is not None:
+            summary["self_test"] = tested.to_dict()
+        show_summary(summary)
+        try:
+            if json_path is not None:
+                write_json(json_path, summary)
+        finally:  # on a disk that is full, it is the predictions that matter
+            _complain(run, frames, failures, signals.were_sent)
 
 
-def _write_predictions(run: StreamRun, outputs: Sequence[PredictionOutput]) -> tuple[list[EdgeclfError], bool]:
+def _write_predictions(run: StreamRun, outputs: Sequence[PredictionOutput]) -> list[EdgeclfError]:
     """Writes all predictions and closes what took them, so that whatever fails is known before the run is summed up.
 
     Returns:
-        What the model and the outputs failed of, and whether a signal ended the run.
+        What the model and the outputs failed of.
     """
     failures = []
-    with _Signals(run) as signals:
+    try:
+        for prediction in run:
+            for output in outputs:
+                output.write(prediction, run.frame)
+    except EdgeclfError as error:
+        failures.append(error)
+    for output in outputs:
         try:
-            for prediction in run:
-                for output in outputs:
-                    output.write(prediction, run.frame)
+            output.close()
         except EdgeclfError as error:
             failures.append(error)
-        for output in outputs:
-            try:
-                output.close()
-            except EdgeclfError as error:
-                failures.append(error)
-    return failures, signals.were_sent
+    return failures
 
 
 class _Signals:
     """Ends a run on SIGINT and SIGTERM, the second time at once, and clears its memory on SIGUSR1.
 
+    Before there is a run, the first two end the command, and the third does nothing.
+
     Attributes:
-        were_sent: Whether the run was ended so.
+        run: The run, once there is one.
+        were_sent: Whether it was ended so.
     """
 
-    def __init__(self, run: StreamRun) -> None:
-        self._run = run
+    def __init__(self) -> None:
+        self.run: StreamRun | None = None
         self._before: dict[signal.Signals, Any] = {}
         self.were_sent = False
 
@@ -201,10 +207,13 @@ class _Signals:
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.were_sent = True
         self._restore(signal.SIGINT, signal.SIGTERM)
-        self._run.stop()
+        if self.run is None:
+            raise KeyboardInterrupt
+        self.run.stop()
 
     def _reset(self, _signal: int, _frame: FrameType | None) -> None:
-        self._run.reset()
+        if self.run is not None:
+            self.run.reset()
 
     def _restore(self, *numbers: signal.Signals) -> None:
         for number in numbers:

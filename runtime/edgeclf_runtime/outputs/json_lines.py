@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import select
 import sys
 from pathlib import Path
 
@@ -60,9 +61,12 @@ class JsonLinesOutput(PredictionOutput):
         if self._is_terminal:
             clear_live()
         try:
-            written = self._write(line)
-            while written < len(line):  # a disk that has little room takes a part, and refuses the rest
-                written += self._write(line[written:])
+            rest = line
+            while rest:  # a disk that has little room takes a part, and refuses the rest
+                written = self._write(rest)
+                if written is None:  # a pipe that does not wait for its reader
+                    select.select([], [sys.stdout], [])
+                rest = rest[written or 0 :]
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -29,7 +29,7 @@ class StreamOptions:
             that they make one batch. None: recordings that are read as fast as they go wait for one another, so that
             frame k of all makes one batch and a replay gives the same again; all others wait 2 ms.
         memory: When a stream's memory is cleared: one policy for all, or one a stream.
-        stall_after_s: Silence of a live source after which it is reported.
+        stall_after_s: Silence of a source, a live one or one that others wait for, after which it is reported.
         queue: Slices of a stream that wait for preprocessing at most.
     """
 

@@ -93,10 +93,18 @@ class Pipeline:
     def stop(self, discard: bool = False) -> None:
         """Ends the stream: no more is read, and what was read before still comes, but where it is to be discarded."""
         self._is_stopped.set()
-        self._frames.source.close()
         self._pieces.close(discard)
         if discard:
             self._room.put(None)
+        try:
+            self._frames.source.close()
+        except Exception as error:  # a driver's, say; the other streams are to be stopped as well
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Keeps why the stream failed: what comes after the first error follows from it."""
+        if self._statistics.failure is None:
+            self._statistics.failure = error
 
     def join(self, timeout_s: float) -> bool:
         """Waits for the threads to end, and returns whether they did."""
@@ -117,7 +125,8 @@ class Pipeline:
                     break
                 self.waits_since, begin = self._clock.now(), time.thread_time_ns()
         except Exception as error:
-            self._statistics.failure = error
+            if not self._is_stopped.is_set():  # else it is because its source was closed
+                self.fail(error)
         finally:
             self._pieces.close()
 
@@ -140,7 +149,7 @@ class Pipeline:
                 self._statistics.preprocess.add(frame.preparation_us)
                 self._post(self.number, ReadyFrame(frame, piece.due, self._clears(frame.data)))
         except Exception as error:
-            self._statistics.failure = error
+            self.fail(error)
             self.stop()
         finally:
             self._post(self.number, None)

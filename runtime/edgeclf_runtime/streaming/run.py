@@ -28,6 +28,7 @@ from edgeclf_runtime.streaming.statistics import RunStatistics, StreamStatistics
 
 _MAX_WAIT_S = 0.002
 _JOIN_S = 5.0
+_LONGEST_WAIT_S = 3600.0  # Python's queues refuse much more
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class _Stream:
         ready: The frame that waits for its step.
         clears: Whether its memory is to be cleared before the next step.
         has_ended: Whether no more frames come.
-        is_silent: Whether nothing has come from its live source for too long.
+        is_silent: Whether nothing has come from its source for too long.
     """
 
     name: str
@@ -102,10 +103,11 @@ class StreamRun:
         # This kind of queue, and flags: all that a signal handler may touch, which can break in anywhere.
         self._inbox: queue.SimpleQueue[tuple[int, ReadyFrame | None] | None] = queue.SimpleQueue()
         self._is_to_stop = False
-        self._is_stopped = False
+        self._is_stopped = self._is_closed = False
         policies = self._options.memory_of(len(sources))
         self._streams = [self._stream(*given) for given in zip(range(len(sources)), sources, policies, strict=True)]
-        self._live = [stream for stream in self._streams if stream.pipeline.is_live]
+        # A recording that hangs, as on a network drive, holds up all that go in step with it.
+        self._watched = [stream for stream in self._streams if stream.pipeline.is_live or stream.is_in_step]
         self.statistics = RunStatistics(classifier.device, [stream.statistics for stream in self._streams])
         self.frame: NDArray[np.float32] | None = None
 
@@ -159,6 +161,9 @@ class StreamRun:
 
     def close(self) -> None:
         """Ends the threads at once; what was not predicted yet is left out. The iteration does it at its end."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for stream in self._streams:
             if not stream.has_ended:
                 stream.pipeline.stop(discard=True)
@@ -202,7 +207,7 @@ class StreamRun:
             if batch or not running:
                 return batch
             until = min([self._next_silence(now), math.inf if patience is None else patience])
-            timeout_s = None if math.isinf(until) else max(0.0, until - now)
+            timeout_s = None if math.isinf(until) else min(max(0.0, until - now), _LONGEST_WAIT_S)
 
     def _take_news(self, timeout_s: float | None = 0.0) -> None:
         """Takes all that the pipelines have posted; where there is nothing, waits for the first, None: without end."""
@@ -229,8 +234,8 @@ class StreamRun:
             stream.expected = ready.due + self._delta_s
 
     def _watch_silence(self, now: float) -> None:
-        """Reports live sources from which nothing comes any more, and those that are back."""
-        for stream in self._live:
+        """Reports sources from which nothing comes any more, and those that are back."""
+        for stream in self._watched:
             since = stream.pipeline.waits_since
             was_silent = stream.is_silent
             stream.is_silent = not stream.has_ended and since is not None and now - since >= self._options.stall_after_s
@@ -241,8 +246,10 @@ class StreamRun:
                 _log.warning("%s: it is back.", stream.name)
 
     def _next_silence(self, now: float) -> float:
-        """Returns when the next live source will have been silent for too long, if nothing comes."""
-        since = [stream.pipeline.waits_since for stream in self._live if not stream.has_ended and not stream.is_silent]
+        """Returns when the next source that is watched will have been silent for too long, if nothing comes."""
+        since = [
+            stream.pipeline.waits_since for stream in self._watched if not stream.has_ended and not stream.is_silent
+        ]
         return min((now if one is None else one for one in since), default=math.inf) + self._options.stall_after_s
 
     def _predictions(self, batch: Sequence[_Stream]) -> Iterator[StreamPrediction]:
@@ -265,6 +272,9 @@ class StreamRun:
                 stream.statistics.misses += now > ready.due + self._delta_s
             else:
                 latency_us = ready.frame.preparation_us + inference_us
+            if not all(map(math.isfinite, probabilities[row])):
+                _fail_of_no_numbers(stream, ready.frame)
+                continue
             prediction = self._prediction(stream, ready.frame, probabilities[row], resets[row], latency_us)
             stream.statistics.predictions[prediction.label] += 1
             stream.statistics.last_us = prediction.t_us
@@ -299,11 +309,6 @@ class StreamRun:
         reset: bool,
         latency_us: float,
     ) -> StreamPrediction:
-        if not all(map(math.isfinite, probabilities)):
-            raise EdgeclfError(
-                f"{stream.name}: the model's probabilities for frame {frame.index} are not numbers: its weights are "
-                "damaged; export another checkpoint."
-            )
         class_id = probabilities.index(max(probabilities))
         label = self._classifier.contract.labels[class_id]
         rounded = tuple([round(p, 6) for p in probabilities])
@@ -351,6 +356,26 @@ def _due_together(running: Sequence[_Stream], now: float, patience: float | None
 def _is_awaited(stream: _Stream, until: float) -> bool:
     """Whether a frame of a stream may well come until then."""
     return not (stream.ready or stream.is_in_step or stream.has_ended or stream.is_silent) and stream.expected <= until
+
+
+def _fail_of_no_numbers(stream: _Stream, frame: Frame) -> None:
+    """Ends a stream whose frame is why its probabilities are no numbers.
+
+    Raises:
+        EdgeclfError: Where it is the model.
+    """
+    if np.isfinite(frame.data).all():
+        raise EdgeclfError(
+            f"{stream.name}: the model's probabilities for frame {frame.index} are not numbers: its weights are "
+            "damaged; export another checkpoint."
+        )
+    stream.pipeline.fail(
+        EdgeclfError(
+            f"{stream.name}: frame {frame.index} holds values that are not finite, so its preprocessing is at fault; "
+            "mend that."
+        )
+    )
+    stream.pipeline.stop(discard=True)
 
 
 def _as_text(path: str) -> str:

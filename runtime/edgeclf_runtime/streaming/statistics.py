@@ -24,7 +24,7 @@ class StreamStatistics:
         drops: Slices that were left out for want of time.
         merges: Slices whose events went into the next one for want of time.
         resets: Times that its memory was cleared, that at the start included.
-        stalls: Times that its live source fell silent.
+        stalls: Times that its source fell silent, where others wait for it or it is live.
         failure: Why it ended before its source did; None where it did not.
         decode: The processor's time that reading and slicing took, a slice each; not the time that it waited for
             events, which is the sensor's.

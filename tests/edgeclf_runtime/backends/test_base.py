@@ -50,3 +50,10 @@ def test_placement_as_text():
 def test_what_an_error_says_is_its_last_line():
     assert last_line(ValueError("a trace\n  of two lines\nit is broken.\n")) == "it is broken"
     assert last_line(KeyError()) == "KeyError"
+
+
+@pytest.mark.parametrize("key", ["enable_cuda_graph", "trt_cuda_graph_enable"])
+def test_cuda_graphs_are_refused(key):
+    with pytest.raises(UsageError, match="CUDA graphs"):
+        DeviceOptions(provider_options={key: "1"})
+    DeviceOptions(provider_options={key: "0"})

@@ -174,3 +174,12 @@ def test_which_rows_start_where_gpus_want_them(tiny, aligned):
     one = (StateTensor("h", (64, 1)),)
     assert rows_are_aligned(replace(tiny, state=one))
     assert not rows_are_aligned(replace(tiny, state=one, state_type="float16"))
+
+
+def test_what_a_provider_may_copy_as_it_is_bound_is_bound_in_every_step(write_model, aligned, alone, any_order):
+    path = write_model(**aligned)
+    with open_backend(path, DeviceOptions("cpu", threads=1)) as backend:
+        backend.device = "another"  # one that takes the CPU's memory
+        memory = backend.remember(3)
+        any_order(memory, [alone(path, backend.contract) for _ in range(3)], backend.contract, 60, 1e-6)
+        assert memory._bindings == {}

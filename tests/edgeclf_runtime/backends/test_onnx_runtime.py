@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
 import sys
 import weakref
 from dataclasses import replace
@@ -82,3 +84,12 @@ def test_pytorch_and_openvino_stay_out_of_the_process(write_model):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_nothing_is_reported_and_nothing_kept_in_the_home_folder(write_model, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    code = f"from edgeclf_runtime.session import Classifier; Classifier.load({str(write_model())!r}, 'cpu').warm_up()"
+    subprocess.run([sys.executable, "-c", code], env=kept | {"HOME": str(home)}, check=True)
+    assert list(home.iterdir()) == []

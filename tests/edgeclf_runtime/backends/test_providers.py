@@ -280,3 +280,18 @@ def test_device_of_this_machine(write_model, aligned, device):
     with open_backend(write_model(**aligned), DeviceOptions(device)) as found:
         assert found.device == device
         assert found.placement.nodes[found.placement.providers[0]] > 0
+
+
+def test_every_provider_on_cuda_and_the_state_take_the_same_gpu(write_model, pretend):
+    tensorrt = "TensorrtExecutionProvider"
+    asked = pretend([tensorrt, CUDA, CPU], [tensorrt], {tensorrt: ["Conv"], CPU: []})
+    options = DeviceOptions(provider=tensorrt, provider_options={"device_id": "1"})
+    assert open_backend(write_model(), options).gpu == 1
+    given = dict(asked[0][0])
+    assert (given[tensorrt]["device_id"], given[CUDA]["device_id"], given[CPU]) == ("1", "1", {})
+
+
+def test_a_gpu_is_a_number(write_model, pretend):
+    pretend([CUDA, CPU], [CUDA], TAKEN)
+    with pytest.raises(UsageError, match="device_id is the number of a GPU, and not 'first'"):
+        open_backend(write_model(), DeviceOptions("cuda", provider_options={"device_id": "first"}))

@@ -3,8 +3,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,29 @@ def test_a_reader_that_leaves_is_a_broken_pipe(predicted, monkeypatch):
         monkeypatch.setattr(sys, "stdout", pipe)
         with pytest.raises(BrokenPipeError), JsonLinesOutput("-") as output:
             output.write(predicted(0))
+
+
+def test_standard_output_that_does_not_wait_for_its_reader(predicted, monkeypatch):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        output = JsonLinesOutput("-")
+        received = bytearray()
+
+        def read():
+            while block := os.read(reading, 4096):
+                received.extend(block)
+
+        reader = threading.Thread(target=read)
+        count = 0
+        while select.select([], [writing], [], 0)[1]:  # until the pipe is full
+            output.write(predicted(count))
+            count += 1
+        reader.start()
+        for k in range(count, count + 50):
+            output.write(predicted(k))
+        monkeypatch.undo()
+    reader.join()
+    os.close(reading)
+    assert [json.loads(line)["frame"] for line in received.splitlines()] == list(range(count + 50))

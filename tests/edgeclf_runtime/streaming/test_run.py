@@ -11,7 +11,7 @@ import pytest
 
 from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, UsageError
 from edgeclf_runtime.frames import frames_of
-from edgeclf_runtime.session import Classifier
+from edgeclf_runtime.session import Classifier, Predictions
 from edgeclf_runtime.sources import FrameSource
 from edgeclf_runtime.streaming import ClearEvery, ClearOnLowActivity, NeverClear, StreamOptions, StreamRun, run_streams
 from edgeclf_runtime.tensor_file import TensorAttributes
@@ -244,14 +244,76 @@ def test_a_model_that_fails_ends_all(held_model, fed):
     assert all(source.source.closed.is_set() for source in sources)
 
 
-def test_probabilities_that_are_no_numbers(classifier, given):
+def test_a_frame_of_no_numbers_ends_its_stream_alone(classifier, given):
     frames = random_frames(3)
     frames[1, 0, 0, 0] = np.nan
-    found = []
-    with pytest.raises(EdgeclfError, match=r"^b\.raw: the model's probabilities for frame 1 are not numbers") as raised:
-        found.extend(run_streams(classifier(2), [given("a.raw", random_frames(3, 1)), given("b.raw", frames)]))
+    run = StreamRun(classifier(2), [given("a.raw", frames), given("b.raw", random_frames(3, 1))])
+    assert places(run) == [(0, 0), (1, 0), (1, 1), (1, 2)]
+    assert str(run.failures[0]).startswith("a.raw: frame 1 holds values that are not finite")
+
+
+def test_a_model_of_no_numbers_ends_all(held_model, fed):
+    model, found = held_model(2), []
+
+    def damaged(frames, **_):
+        numbers = np.full((len(frames), 4), np.nan if len(found) >= 2 else 0.25, np.float32)
+        return Predictions(numbers, numbers)
+
+    model.step = damaged
+    with pytest.raises(EdgeclfError, match=r"^a\.raw: the model's probabilities for frame 1 are not numbers") as raised:
+        found.extend(run_streams(model, [fed("a.raw").feed(3).end(), fed("b.raw").feed(3).end()]))
     assert raised.value.exit_code == 1
-    assert places(found) == [(0, 0), (1, 0), (0, 1)]
+
+
+def test_the_cause_of_a_failure_is_kept(held_model, fed):
+    source = fed("a.raw", is_live=True).feed(2)
+    source.fails_at = 1
+    source.source.when_closed = lambda: source.end(ValueError("read of a closed device"))
+    run = StreamRun(held_model(), [source])
+    assert places(run) == [(0, 0)]
+    assert isinstance(run.failures[0], ZeroDivisionError)
+
+
+def test_a_source_that_cannot_be_closed_leaves_no_thread(held_model, fed):
+    sources = [fed(f"{i}.raw", is_live=True).feed() for i in range(2)]
+
+    def gone():
+        sources[0].end()
+        raise RuntimeError("usb gone")
+
+    sources[0].source.when_closed = gone
+    with StreamRun(held_model(2), sources) as run:
+        next(iter(run))
+    assert isinstance(run.failures[0], RuntimeError)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgeclf-")]
+
+
+def test_closing_twice_is_closing_once(held_model, fed, held_clock):
+    with StreamRun(held_model(), [fed().feed(2).end()], clock=held_clock) as run:
+        assert len(list(run)) == 2
+        ended = run.statistics.duration_s
+    assert run.statistics.duration_s == ended
+
+
+def test_a_recording_that_hangs_is_reported(held_model, held_clock, fed, consume, caplog):
+    stuck, other = fed("stuck.raw").feed(), fed("b.raw").feed(2).end()
+    model = held_model(2)
+    consumer = consume(StreamRun(model, [stuck, other], StreamOptions(stall_after_s=0.01), held_clock))
+    model.wait_for_steps(1)
+    stuck.wait(lambda one: one.asked == 2)
+    held_clock.move_to(1)
+    while "stuck.raw: nothing has come for 0.01 s." not in caplog.messages:
+        threading.Event().wait(0.005)
+    stuck.feed().end()
+    assert places(consumer.finish()) == [(0, 0), (1, 0), (0, 1), (1, 1)]
+
+
+def test_silence_may_be_awaited_for_ever(held_model, fed, consume):
+    source = fed(is_live=True).feed()
+    consumer = consume(StreamRun(held_model(), [source], StreamOptions(stall_after_s=1e10)))
+    source.wait(lambda one: one.asked == 2)
+    source.feed().end()
+    assert len(consumer.finish()) == 2
 
 
 def test_nobody_waits_for_a_silent_source(held_model, held_clock, fed, consume, caplog):
@@ -277,8 +339,9 @@ def test_nobody_waits_for_a_silent_source(held_model, held_clock, fed, consume, 
     silent.end()
     caplog.handler.removeFilter(watch)
     assert places(consumer.finish()) == [(1, k) for k in range(31)] + [(0, 0)]
-    assert caplog.messages == ["silent: nothing has come for 0.02 s.", "silent: it is back."]
-    assert [stream.stalls for stream in run.statistics.streams] == [1, 0]
+    told = [message for message in caplog.messages if message.startswith("silent")]
+    assert told == ["silent: nothing has come for 0.02 s.", "silent: it is back."]
+    assert run.statistics.streams[0].stalls == 1
 
 
 def test_a_source_that_is_held_up_is_not_silent(held_model, held_clock, fed, consume):
@@ -298,12 +361,12 @@ def test_a_source_that_does_not_let_go_is_left_behind(held_model, fed, consume, 
     model = held_model()
     source = fed("stuck", is_live=True).feed()
     source.source.when_closed = lambda: None
-    run = StreamRun(model, [source])
-    consumer = consume(run)
-    model.wait_for_steps(1)
-    run.stop()
-    assert places(consumer.finish()) == [(0, 0)]
-    assert "stuck: it does not stop being read; it is left behind." in caplog.messages
+    with StreamRun(model, [source]) as run:
+        consumer = consume(run)
+        model.wait_for_steps(1)
+        run.stop()
+        assert places(consumer.finish()) == [(0, 0)]
+    assert caplog.messages.count("stuck: it does not stop being read; it is left behind.") == 1
     source.end()
     for thread in threading.enumerate():
         if thread.name.startswith("edgeclf-"):
