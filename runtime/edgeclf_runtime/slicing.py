@@ -140,6 +140,7 @@ def slices_by_count(
     index, end = 0, 0
     limit = None if start_ts is None or max_duration is None else start_ts + max_duration
     rest: list[Events] = []
+    held = 0
     for batch in batches:
         batch = in_time_order(batch)
         if start_ts is not None:
@@ -148,20 +149,21 @@ def slices_by_count(
             limit = int(batch.t[0]) + max_duration
         stop = len(batch) if limit is None else int(np.searchsorted(batch.t, limit))
         is_over = stop < len(batch)
-        rest.append(batch[:stop])
-        held = sum(map(len, rest))
+        if stop:
+            rest.append(batch[:stop])
+            held += stop
         if held >= n_events:
             events = Events.concatenate(rest)
             for at in range(0, held - n_events + 1, n_events):
                 piece = _slice_around(index, events[at : at + n_events], end)
                 index, end = index + 1, piece.end_us
                 yield piece
-            rest = [events[held - held % n_events :]]
+            held %= n_events
+            rest = [events[len(events) - held :]]
         if is_over:
             break
-    events = Events.concatenate(rest)
-    if len(events):
-        yield _slice_around(index, events, end)
+    if held:
+        yield _slice_around(index, Events.concatenate(rest), end)
 
 
 def _slice_around(index: int, events: Events, earliest_end: int) -> Slice:

@@ -247,6 +247,15 @@ def test_slice_by_count_goes_out_with_its_last_event():
     assert (piece.start_us, piece.end_us) == (3, 4)
 
 
+def test_slices_by_count_do_not_keep_the_empty_batches_of_a_silence(monkeypatch):
+    joined, concatenate = [], Events.concatenate
+    monkeypatch.setattr(slicing.Events, "concatenate", lambda parts: joined.append(len(parts)) or concatenate(parts))
+    silence = [Events.empty()] * 100
+    found = as_rows(slices_by_count([batch(1), *silence, batch(2, 3, 4), *silence, batch(5)], 2))
+    assert found == [(0, 1, 3, [(1, 0), (2, 0)]), (1, 3, 5, [(3, 1), (4, 2)]), (2, 5, 6, [(5, 0)])]
+    assert max(joined) == 2
+
+
 def test_slices_by_count_stop_reading_once_the_duration_is_over():
     def recording():
         yield batch(100)

@@ -29,8 +29,8 @@ LARGE_JUMP = 1_000_000
 """µs ahead that are told, where the sensor sends its time all the time."""
 
 UNPROVEN_JUMP = 10_000_000
-"""µs ahead that are followed where the stream ends before there is proof: an event after a pause is likelier than
-damage, but frames without events for hours are worse than one event out of its place."""
+"""µs ahead that are followed where the stream ends, or pauses, before there is proof: an event after a silence is
+likelier than damage, but frames without events for hours are worse than one event out of its place."""
 
 LONGEST_LOSS = 60_000_000
 """µs that may be lost while the counter rolls over: where it falls so that more would be, it was set back."""
@@ -59,12 +59,18 @@ class Clock:
 
     Attributes:
         time_us: The last time that was believed; None before the first.
+        pauses: Whether nothing comes for now. Jumps that are likely need not wait for proof then, but where the sensor
+            sends its time all the time, as proof comes as soon as it goes on.
+        said_us: The reading that the sensor is known to have reached, so that a jump ahead up to there is likely; None:
+            it does not say.
     """
 
     def __init__(self, period: int | None = None, is_steady: bool = False) -> None:
         self._period = period
         self._is_steady = is_steady
         self.time_us: int | None = None
+        self.pauses = False
+        self.said_us: int | None = None
         self._offset = 0  # of the times from the readings
         self._damaged = self._ahead = self._set_anew = self._farthest_set = 0
 
@@ -186,7 +192,7 @@ class Clock:
             if jump.is_proven or at - (first if self.time_us is None else jump.start) >= MOST_WAITING:
                 break
             if at == readings.size:
-                if not may_wait and (self.time_us is None or jump.is_likely):
+                if self._is_likely(jump, int(readings[jump.start]), may_wait):
                     break
                 return self._give_up(times, first, jump.start if may_wait else at), may_wait
             reading = int(readings[at])
@@ -195,6 +201,14 @@ class Clock:
                 jump, step = self._jump_to(at, reading), 0
         self._believe(readings, times, first, jump)
         return jump.start + 1, False
+
+    def _is_likely(self, jump: _Jump, reading: int, may_wait: bool) -> bool:
+        """Returns whether a jump to a reading is believed without proof, as the stream ends or pauses after it."""
+        if may_wait and (self._is_steady or not self.pauses):
+            return False
+        is_said = self.said_us is not None and reading <= self.said_us
+        is_followed = jump.ahead > 0 and (jump.ahead <= UNPROVEN_JUMP or is_said)
+        return self.time_us is None or is_followed or jump.has_witnesses(PROOF_US if may_wait else 0)
 
     def _jump_to(self, at: int, reading: int) -> _Jump:
         """Returns the jump from the last good reading to another; it is none where that is close."""
@@ -263,10 +277,9 @@ class _Jump:
         self._now = ahead  # of the reading that came last
         self._count = 0
 
-    @property
-    def is_likely(self) -> bool:
-        """Whether it is to be believed where nothing comes after it."""
-        return self._count >= WITNESSES or 0 < self.ahead <= UNPROVEN_JUMP
+    def has_witnesses(self, over_us: int) -> bool:
+        """Returns whether as many readings have gone on from it as prove it where they are close, over so many µs."""
+        return self._count >= WITNESSES and self._now - self.ahead >= over_us
 
     def goes_on(self, step: int) -> bool:
         """Returns whether a reading so many µs after the last goes on from it: in order, and not back to good time."""

@@ -20,7 +20,7 @@ class Decoder(ABC):
 
     A decoder remembers what a later word depends on (time, row, the start of an incomplete word), so it makes no
     difference in which portions the stream is fed. Words that a later one must bear out (see `Clock`) wait for it: what
-    waits when the stream ends, `finish` gives.
+    waits when the stream ends, `finish` gives, and `pause` what is likely of it where nothing comes for now.
 
     Args:
         clock: Follows the time of the words.
@@ -73,6 +73,13 @@ class Decoder(ABC):
             data: The next bytes of the stream, any number of them. They are not kept: the caller may overwrite them.
         """
         return self._take(data, at_end=False)
+
+    def pause(self) -> Events:
+        """Returns the events that wait and are likely, as nothing comes for now; the stream goes on later."""
+        self._clock.pauses = True
+        events = self._take(b"", at_end=False)
+        self._clock.pauses = False
+        return events
 
     def finish(self) -> Events:
         """Returns the events that waited for more of the stream, which has ended."""

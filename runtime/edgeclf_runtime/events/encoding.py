@@ -86,20 +86,38 @@ def sensor_size_of(name: str | Path, header: Header, given: tuple[int, int] | No
         InputFileError: The size is not known.
         UsageError: What is given is not a size, or contradicts the header.
     """
-    stated = header.stated_size()
-    if given is not None and min(given) < 1:
-        raise UsageError(f"The sensor size {given[0]}x{given[1]} is not one: give two numbers of at least 1.")
-    if given is not None and stated is not None and tuple(given) != stated:
-        raise UsageError(
-            f"The sensor size {given[0]}x{given[1]} contradicts the header of {name}, which states "
-            f"{stated[0]}x{stated[1]}: leave --sensor-size out."
-        )
-    size = stated or given or header.known_size()
+    size = agreed_size(f"the header of {name}", header.stated_size(), given) or header.known_size()
     if size is None:
         raise InputFileError(
             f"The header of {name} does not tell the sensor's size: give it with --sensor-size WIDTH HEIGHT."
         )
-    return size[0], size[1]
+    return size
+
+
+def agreed_size(
+    name: str | Path, stated: tuple[int, int] | None, given: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """Returns the sensor's (width, height) that a source states, else what is given; None where neither is there.
+
+    Args:
+        name: What sentences call that which states it.
+        stated: The size that the source states; None: none.
+        given: The size that the user gives; None: none.
+
+    Raises:
+        UsageError: What is given is not a size, or contradicts what is stated.
+    """
+    if given is None:
+        return stated
+    width, height = given
+    if min(width, height) < 1:
+        raise UsageError(f"The sensor size {width}x{height} is not one: give two numbers of at least 1.")
+    if stated is not None and stated != (width, height):
+        raise UsageError(
+            f"The sensor size {width}x{height} contradicts {name}, which states {stated[0]}x{stated[1]}: "
+            "leave --sensor-size out."
+        )
+    return width, height
 
 
 def _format_of(name: str | Path, header: Header, after: bytes) -> RecordingFormat:

@@ -41,14 +41,20 @@ class Recording:
         return f"Recording({str(self.path)!r}, {self.format}, {width}x{height})"
 
     def __iter__(self) -> Iterator[Events]:
-        """Returns an iterator over batches of events in the file's order, none of them empty.
+        """Returns an iterator over batches of events in the file's order, none of them empty; see `blocks`."""
+        return filter(len, self.blocks())
+
+    def blocks(self) -> Iterator[Events]:
+        """Returns an iterator over the events of each block of the file, which may be none.
+
+        So whoever reads it can see to other things also where a long file has no events.
 
         Raises:
             InputFileError: While it is read, where the file cannot be read any more.
         """
         decoder = self._encoding.new_decoder()
         self._checks = self._new_checks(decoder)
-        return filter(len, self._checks.checked(self._decoded(decoder)))
+        return self._checks.checked(self._decoded(decoder))
 
     @property
     def damage(self) -> Mapping[str, int]:
@@ -101,9 +107,9 @@ def open_recording(path: str | Path, sensor_size: tuple[int, int] | None = None)
 
 def _open(path: Path) -> BufferedReader:
     """Opens a file for reading; what goes wrong becomes a sentence."""
-    if path.is_dir():
-        raise InputFileError(f"{path} is a folder, not a recording: give a .raw or .dat file in it.")
     try:
+        if path.is_dir():
+            raise InputFileError(f"{path} is a folder, not a recording: give a .raw or .dat file in it.")
         return path.open("rb")
     except FileNotFoundError:
         raise InputFileError(f"There is no recording {path}: check the path.") from None

@@ -20,8 +20,9 @@ SAYINGS = 4
 class SteadyTime:
     """Takes batches of events as a camera's driver or a user's program gives them, and gives them on with good times.
 
-    Events whose time must be borne out by those after them (see `Clock`) wait for the next batch; an empty batch says
-    that nothing comes for now, and lets them go.
+    Events whose time must be borne out by those after them (see `Clock`) wait for them. An empty batch says that
+    nothing comes for now, and lets those go whose time is likely; the others go on waiting, so that time recovers after
+    a long pause.
 
     Examples:
         >>> t = np.arange(0, 20_000, 1000)
@@ -50,15 +51,14 @@ class SteadyTime:
 
     def add(self, events: Events) -> Events:
         """Returns the events that the next batch makes known, in the order in which they came."""
+        self._clock.pauses = len(events) == 0
+        self._clock.said_us = min(self._said, default=None)
         held = Events.concatenate([self._waiting, events]) if len(self._waiting) else events
-        times = self._clock.follow(np.clip(held.t, -LATEST_US, LATEST_US), may_wait=len(events) > 0)
-        self._waiting = held[times.size :]
-        known = held[: times.size]
-        return Events(times, known.x, known.y, known.p)
+        return self._follow(held, may_wait=True)
 
     def finish(self) -> Events:
         """Returns the events that wait; there are no more."""
-        return self.add(Events.empty())
+        return self._follow(self._waiting, may_wait=False)
 
     def reached(self, said_us: int) -> int | None:
         """Returns how far time has come where the sensor says so without an event; None before the first event.
@@ -67,4 +67,13 @@ class SteadyTime:
             said_us: The sensor's time, on the clock of its events.
         """
         self._said.append(said_us)
-        return self._clock.time_us if len(self._waiting) else self._clock.time_of(min(self._said))
+        if len(self._waiting) and not self._clock.pauses:
+            return self._clock.time_us
+        return self._clock.time_of(min(self._said))  # what still waits in a pause must not stop time
+
+    def _follow(self, held: Events, may_wait: bool) -> Events:
+        """Returns the events whose time is known, and keeps the others."""
+        times = self._clock.follow(np.clip(held.t, -LATEST_US, LATEST_US), may_wait)
+        self._waiting = held[times.size :]
+        known = held[: times.size]
+        return Events(times, known.x, known.y, known.p)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgeclf_runtime.machine.providers import CUDA_PROVIDER, first_line, preload
 _NO_GPU = 100
 """CUDA_ERROR_NO_DEVICE of the driver's interface."""
 _DRIVER = "libcuda.so.1"
+_DRIVER_VERSION = Path("/proc/driver/nvidia/version")
 _NOTHING_FOUND = "see that the GPU is not too old for this ONNX Runtime, and that no other program fills its memory"
 
 
@@ -39,6 +41,9 @@ class CudaDiagnosis:
         driver: The newest version of CUDA that the driver serves; None where there is no driver that starts.
         gpus: The names of the GPUs that the driver shows to this process.
         missing: Libraries that the wheel needs and that cannot be loaded.
+        driver_release: The kernel driver's own version, e.g. `580.95.05`; None where none tells it.
+        cuda_found: The version of the CUDA runtime that the wheel gets, e.g. `13.0`; None where there is none.
+        cudnn_found: The version of cuDNN that it gets, e.g. `9.13.0`; None where there is none.
     """
 
     problem: str | None
@@ -50,12 +55,17 @@ class CudaDiagnosis:
     driver: str | None = None
     gpus: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    driver_release: str | None = None
+    cuda_found: str | None = None
+    cudnn_found: str | None = None
 
 
 def diagnose() -> CudaDiagnosis:
     """Returns what was found of CUDA, and the first reason why it cannot start. Never raises, prints nothing."""
     driver, gpus, code = _driver()
-    found = CudaDiagnosis(None, _NOTHING_FOUND, installed_wheels(), driver=driver, gpus=gpus)
+    found = CudaDiagnosis(
+        None, _NOTHING_FOUND, installed_wheels(), driver=driver, gpus=gpus, driver_release=_driver_release()
+    )
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # ONNX Runtime prints what it misses
             import onnxruntime
@@ -68,6 +78,7 @@ def diagnose() -> CudaDiagnosis:
     version = getattr(onnxruntime, "cuda_version", None) or None  # older builds leave it empty
     found = replace(found, cuda_needed=version, cudnn_needed=_cudnn_for(version))
     found = replace(found, missing=_missing_libraries(onnxruntime, found.cudnn_needed))
+    found = replace(found, cuda_found=_cuda_runtime(version), cudnn_found=_cudnn(found.cudnn_needed))
     trouble = _driver_trouble(found, code) or _library_trouble(found)
     return _with_problem(found, *trouble) if trouble else found
 
@@ -153,7 +164,42 @@ def _driver() -> tuple[str | None, tuple[str, ...], int | None]:
     for device in range(count.value):  # the driver's handle of the n-th device is n
         library.cuDeviceGetName(name, len(name), device)
         names.append(name.value.decode(errors="replace"))
-    return f"{number.value // 1000}.{number.value % 1000 // 10}", tuple(names), code
+    return _cuda_version(number.value), tuple(names), code
+
+
+def _driver_release() -> str | None:
+    """Returns the version of the kernel's NVIDIA driver; Linux only."""
+    try:
+        text = _DRIVER_VERSION.read_text(errors="replace")
+    except OSError:
+        return None
+    match = re.search(r"\s(\d+(\.\d+)+)\s", text)  # of the module; that of its compiler comes after it
+    return match[1] if match else None
+
+
+def _cuda_runtime(needed: str | None) -> str | None:
+    """Returns the version of the CUDA runtime of the major version that is needed; Linux only."""
+    library = _load(f"libcudart.so.{_major(needed)}") if needed else None
+    number = ctypes.c_int()
+    if library is None or library.cudaRuntimeGetVersion(ctypes.byref(number)):
+        return None
+    return _cuda_version(number.value)
+
+
+def _cudnn(major: str | None) -> str | None:
+    """Returns the version of cuDNN of the major version that is needed; Linux only."""
+    library = _load(f"libcudnn.so.{major}") if major else None
+    if library is None:
+        return None
+    library.cudnnGetVersion.restype = ctypes.c_size_t
+    number = library.cudnnGetVersion()
+    unit = 10_000 if number >= 90_000 else 1_000  # 9.1.0 is 90100, and 8.9.7 is 8907
+    return f"{number // unit}.{number % unit // 100}.{number % 100}"
+
+
+def _cuda_version(number: int) -> str:
+    """Returns a version as CUDA counts them, 13010, as people write it, 13.1."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _missing_libraries(onnxruntime: Any, cudnn: str | None) -> tuple[str, ...]:

@@ -122,6 +122,10 @@ def check_cuda(machine: Machine) -> Iterator[Finding]:
     facts = []
     if cuda.cuda_needed is not None:
         facts.append(f"ONNX Runtime needs CUDA {cuda.cuda_needed.split('.')[0]} and cuDNN {cuda.cudnn_needed}")
+    libraries = {"CUDA": cuda.cuda_found, "cuDNN": cuda.cudnn_found}
+    facts += [f"{name} {version} is there" for name, version in libraries.items() if version is not None]
+    if cuda.driver_release is not None:
+        facts.append(f"the kernel's NVIDIA driver is {cuda.driver_release}")
     facts.append(f"the driver serves CUDA up to {cuda.driver}" if cuda.driver else "no NVIDIA driver that starts")
     facts += cuda.gpus
     if cuda.missing:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeclf_runtime.errors import DeviceError, MissingPackageError, UsageError
 from edgeclf_runtime.events import Events
+from edgeclf_runtime.events.encoding import agreed_size
 from edgeclf_runtime.sources.arrays import as_events
 from edgeclf_runtime.sources.checked import GivenEvents
 from edgeclf_runtime.sources.held import Held
@@ -51,12 +52,11 @@ class CameraSource(GivenEvents):
         super().__init__(f"camera:{device.serial()}", (properties.width, properties.height))
         self._device = Held(device)
         self._gaps = self._dropped = 0
-        if sensor_size not in (None, self.sensor_size):
+        try:
+            agreed_size(self.name, self.sensor_size, sensor_size)
+        except UsageError:
             self.close()
-            raise UsageError(
-                f"{self.name} has a sensor of {self.sensor_size[0]}×{self.sensor_size[1]} (width × height), not "
-                f"{sensor_size[0]}×{sensor_size[1]}; leave --sensor-size out."
-            )
+            raise
 
     @property
     def damage(self) -> Mapping[str, int]:

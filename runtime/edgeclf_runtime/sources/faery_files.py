@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeclf_runtime.errors import DamagedInputError, InputFileError, MissingPackageError, UsageError
+from edgeclf_runtime.errors import DamagedInputError, InputFileError, MissingPackageError
 from edgeclf_runtime.events import Events
+from edgeclf_runtime.events.encoding import agreed_size
 from edgeclf_runtime.sources.arrays import POLARITY_FIELDS, as_events
 from edgeclf_runtime.sources.checked import GivenEvents
 
@@ -30,7 +32,7 @@ class FaerySource(GivenEvents):
     Raises:
         MissingPackageError: Where faery is not installed.
         InputFileError: Where the file is not there, is none of these, or the size of its sensor is not known.
-        UsageError: Where the size contradicts the file.
+        UsageError: Where the size is not one, or contradicts the file.
         DamagedInputError: While it is read, where it is damaged.
     """
 
@@ -51,25 +53,36 @@ class FaerySource(GivenEvents):
             options["dimensions_fallback"] = LARGEST_SENSOR
             options["csv_properties"] = faery.CsvProperties(**{**vars(faery.CsvProperties.default()), **columns})
         try:
-            self._stream = faery.events_stream_from_file(path, file_type=file_type, **options)
+            with _panics_as_errors():
+                self._stream = faery.events_stream_from_file(path, file_type=file_type, **options)
+                if file_type != "csv":
+                    stated = self._stream.dimensions()
         except Exception as error:  # of no narrower class: faery raises it itself
             raise InputFileError(f"{path} cannot be read ({error}); record, copy or convert it again.") from error
-        if file_type != "csv":
-            stated = self._stream.dimensions()
-        if stated is not None and sensor_size not in (None, stated):
-            raise UsageError(f"{path} states a sensor of {stated[0]}x{stated[1]}: leave --sensor-size out.")
-        if (size := stated or sensor_size) is None:
+        if (size := agreed_size(path, stated, sensor_size)) is None:
             raise InputFileError(f"{path} does not tell the sensor's size: give it with --sensor-size WIDTH HEIGHT.")
         super().__init__(str(path), size)
 
     def _batches(self) -> Iterator[Events]:
         try:
-            for packet in self._stream:
-                yield as_events(packet)
+            with _panics_as_errors():
+                for packet in self._stream:
+                    yield as_events(packet)
         except RuntimeError as error:
             raise DamagedInputError(
                 f"{self.name} cannot be read on, as it is damaged ({error}); what came before has been processed."
             ) from error
+
+
+@contextlib.contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """Raises a panic of faery's Rust code as a RuntimeError: its own class is no `Exception` and has no public name."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as panic:
+        raise RuntimeError(str(panic)) from panic
 
 
 def _read_first_line(path: Path) -> tuple[dict[str, int], tuple[int, int] | None]:
@@ -85,7 +98,7 @@ def _read_first_line(path: Path) -> tuple[dict[str, int], tuple[int, int] | None
         raise InputFileError(
             f"{path}: the first line of a CSV file names its columns, t,x,y,on; this one lacks {', '.join(missing)}."
         )
-    sizes = dict(re.findall(r"^([xy])@(\d+)$", "\n".join(names), re.MULTILINE))
+    sizes = dict(re.findall(r"^([xy])@0*([1-9]\d*)$", "\n".join(names), re.MULTILINE))
     size = (int(sizes["x"]), int(sizes["y"])) if sizes.keys() == {"x", "y"} else None
     columns = {f"{name}_index": places[name] for name in ("t", "x", "y")} | {"on_index": places[polarity]}
     return columns, size

@@ -19,6 +19,9 @@ BLOCK = 1 << 18
 SILENCE_S = 0.05
 """After so long without a byte a reader says that there is nothing."""
 
+_AT_ONCE = os.O_NONBLOCK if sys.platform == "linux" else 0
+"""Opens a pipe that nobody writes to yet without waiting; elsewhere than on Linux it would then read as ended."""
+
 
 class ByteReader(ABC):
     """Reads an open file as its bytes come; whoever made it closes it.
@@ -155,11 +158,15 @@ def open_reader(path: Path | None) -> ByteReader:
     """
     what = "standard input" if path is None else str(path)
     try:
-        file = FileIO(sys.stdin.fileno(), closefd=False) if path is None else FileIO(path)
+        file = FileIO(sys.stdin.fileno(), closefd=False) if path is None else FileIO(path, opener=_open_at_once)
     except (OSError, AttributeError) as error:  # a program without a terminal may have no standard input
         why = error.strerror if isinstance(error, OSError) else "it is closed"
         raise InputFileError(f"{what} cannot be read ({why}): check where it comes from.") from None
     return PipeReader(file, what) if hasattr(select, "poll") else ThreadedReader(file, what)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | _AT_ONCE)
 
 
 def open_growing(path: Path) -> ByteReader:

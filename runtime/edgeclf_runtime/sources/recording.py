@@ -38,12 +38,13 @@ class RecordingSource(EventSource):
         return self._recording.damage
 
     def close(self) -> None:
-        """Makes the iteration end with the batch that is being read."""
+        """Makes the iteration end with the block that is being read."""
         self._closed = True
 
     def __iter__(self) -> Iterator[Events]:
         """Yields the recording's batches."""
-        for batch in self._recording:
+        for batch in self._recording.blocks():
             if self._closed:
                 return
-            yield batch
+            if len(batch):
+                yield batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,7 @@ def open_source(
     """
     text = str(text)
     path = Path(text)
-    if text != "-" and not path.exists():
+    if text != "-" and not _exists(path):
         return _open_by_scheme(text, sensor_size, format)
     if path.is_dir():
         raise InputFileError(f"{path}: this is a folder; give a recording (.raw, .dat) or a tensor file (.h5) in it.")
@@ -91,6 +92,15 @@ def register_source(name: str, factory: SourceFactory) -> None:
     _FACTORIES[name] = factory
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # what follows a scheme's colon may be long
+            return False
+        raise InputFileError(f"{path} cannot be read ({error.strerror}): check the path and its rights.") from None
+
+
 def _open_by_scheme(text: str, sensor_size: tuple[int, int] | None, format: RecordingFormat | None) -> Source:
     scheme, colon, rest = text.partition(":")
     factory = _find(scheme) if colon else None
@@ -119,7 +129,7 @@ def _open_by_content(text: str, sensor_size: tuple[int, int] | None) -> Source:
         return Hdf5EventSource(path, sensor_size)
     from edgeclf_runtime.sources.tensors import TensorSource
 
-    return TensorSource(path)
+    return TensorSource(path, sensor_size)
 
 
 def _open_with_faery(text: str, sensor_size: tuple[int, int] | None) -> Source:

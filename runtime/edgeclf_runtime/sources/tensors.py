@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf_runtime.events.encoding import agreed_size
 from edgeclf_runtime.sources.base import FrameSource
 from edgeclf_runtime.tensor_file import TensorFile
 
@@ -17,12 +18,14 @@ class TensorSource(FrameSource):
 
     Args:
         path: The file.
+        sensor_size: Width and height of the sensor, if they are to be checked; the file states its own.
 
     Raises:
         InputFileError: Where the file is not there or is no tensor file.
+        UsageError: Where the size contradicts the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sensor_size: tuple[int, int] | None = None) -> None:
         self._path = path
         self._closed = False
         self.name = str(path)
@@ -31,6 +34,7 @@ class TensorSource(FrameSource):
             _, *shape = file.shape
         self.frame_shape = (shape[0], shape[1], shape[2])
         self.sensor_size = self.made.sensor_size
+        agreed_size(path, self.sensor_size, sensor_size)
 
     def close(self) -> None:
         """Makes the iteration end with the frame that is being read."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events import Events
 from edgeclf_runtime.events.checks import Checks
-from edgeclf_runtime.events.encoding import Encoding, RecordingFormat, encoding_of
+from edgeclf_runtime.events.encoding import Encoding, RecordingFormat, agreed_size, encoding_of
 from edgeclf_runtime.events.header import LONGEST_LINE, Header, read_header
 from edgeclf_runtime.sources.checked import CheckedSource
 from edgeclf_runtime.sources.held import Held
@@ -77,7 +77,7 @@ class WordSource(CheckedSource):
         with contextlib.closing(reader):
             yield self._decoder.feed(self._rest)
             while (block := reader.read(self._closed)) != b"":
-                yield Events.empty() if block is None else self._decoder.feed(block)
+                yield self._decoder.pause() if block is None else self._decoder.feed(block)
 
 
 def _read_header(reader: ByteReader) -> tuple[Header, bytes]:
@@ -118,9 +118,10 @@ def _encoding_of(
             f"{what} does not start with the `% ` header of a Prophesee recording: send the header first, or give the "
             "format of its words with --format and the sensor's size with --sensor-size."
         )
-    if sensor_size is None or min(sensor_size) < 1:
+    size = agreed_size(what, None, sensor_size)
+    if size is None:
         raise UsageError(
             f"The words of {what} come without a header, so the sensor's size is not known: give it with --sensor-size "
             "WIDTH HEIGHT."
         )
-    return Encoding(format, sensor_size)
+    return Encoding(format, size)

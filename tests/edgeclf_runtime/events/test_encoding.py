@@ -6,7 +6,7 @@ import pytest
 
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.events.dat import DatDecoder
-from edgeclf_runtime.events.encoding import Encoding, encoding_of, sensor_size_of
+from edgeclf_runtime.events.encoding import Encoding, agreed_size, encoding_of, sensor_size_of
 from edgeclf_runtime.events.evt2 import Evt2Decoder
 from edgeclf_runtime.events.evt3 import Evt3Decoder
 from edgeclf_runtime.events.evt21 import Evt21Decoder
@@ -63,3 +63,15 @@ def test_sensor_size_is_stated_else_given_else_known():
         sensor_size_of("a", stated, (304, 240))
     with pytest.raises(InputFileError, match="header of a does not tell the sensor's size"):
         sensor_size_of("a", header_of(b"% end\n")[0], None)
+
+
+def test_size_that_is_agreed_upon():
+    assert agreed_size("a", None, None) is None
+    assert agreed_size("a", (640, 480), None) == (640, 480)
+    assert agreed_size("a", None, (640, 480)) == (640, 480)
+    assert agreed_size("a", (640, 480), (640, 480)) == (640, 480)
+    with pytest.raises(UsageError, match="304x240 contradicts a, which states 640x480: leave --sensor-size out"):
+        agreed_size("a", (640, 480), (304, 240))
+    for stated in (None, (640, 480)):
+        with pytest.raises(UsageError, match="The sensor size 0x480 is not one"):
+            agreed_size("a", stated, (0, 480))

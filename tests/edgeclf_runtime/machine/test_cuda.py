@@ -40,6 +40,16 @@ class FakeDriver:
         return 0
 
 
+def fake_libraries(runtime=13000, cudnn=91300, code=0):
+    """What `ctypes` gives for the libraries of CUDA and cuDNN: the versions that they tell."""
+
+    def tell_runtime(number):
+        number._obj.value = runtime
+        return code
+
+    return SimpleNamespace(cudaRuntimeGetVersion=tell_runtime, cudnnGetVersion=lambda: cudnn)
+
+
 @dataclass
 class FakeMachine:
     """What the diagnosis looks at."""
@@ -49,6 +59,7 @@ class FakeMachine:
     cuda_version: str | None = "13.0"
     driver: FakeDriver | None = field(default_factory=FakeDriver)
     missing: tuple[str, ...] = ()
+    libraries: SimpleNamespace = field(default_factory=fake_libraries)
     jetson: bool = False
     preloaded: int = 0
 
@@ -66,7 +77,7 @@ def machine(monkeypatch, tmp_path):
         if name == "libcuda.so.1":
             return fake.driver
         assert fake.preloaded, "the libraries that pip installed are found first"
-        return None if name in fake.missing else object()
+        return None if name in fake.missing else fake.libraries
 
     module = SimpleNamespace(
         __file__=str(tmp_path / "__init__.py"),
@@ -79,6 +90,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(cuda, "needed_libraries", lambda _path: NEEDED)
     monkeypatch.setattr(cuda, "is_jetson", lambda: fake.jetson)
     monkeypatch.setattr(cuda, "_load", load)
+    monkeypatch.setattr(cuda, "_DRIVER_VERSION", tmp_path / "version")
 
     def run():
         module.cuda_version = fake.cuda_version
@@ -153,6 +165,50 @@ def test_the_driver_comes_before_the_libraries(machine, driver, problem, remedy)
     assert found.problem == problem
     assert remedy in found.remedy
     assert found.missing == ("libcublas.so.13",)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "cudnn", "found"),
+    [
+        (13000, 91300, ("13.0", "9.13.0")),
+        (12080, 90100, ("12.8", "9.1.0")),
+        (11080, 8907, ("11.8", "8.9.7")),
+    ],
+)
+def test_versions_of_what_is_loaded(machine, runtime, cudnn, found):
+    machine.libraries = fake_libraries(runtime, cudnn)
+    diagnosis = machine.diagnose()
+    assert (diagnosis.cuda_found, diagnosis.cudnn_found) == found
+
+
+def test_libraries_that_tell_no_version(machine):
+    machine.libraries = fake_libraries(code=35)
+    assert machine.diagnose().cuda_found is None
+    machine.missing = ("libcudart.so.13", "libcudnn.so.9")
+    found = machine.diagnose()
+    assert (found.cuda_found, found.cudnn_found) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n"
+            "GCC version:  gcc version 11.4.0 (Ubuntu 11.4.0-1ubuntu1~22.04)\n",
+            "535.183.01",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (root@a)  Tue Sep 23\n",
+            "580.95.05",
+        ),
+        ("something else\n", None),
+        (None, None),
+    ],
+)
+def test_the_drivers_own_version(machine, tmp_path, text, release):
+    if text is not None:
+        (tmp_path / "version").write_text(text)
+    assert machine.diagnose().driver_release == release
 
 
 def test_a_driver_of_the_same_major_version_will_do(machine):

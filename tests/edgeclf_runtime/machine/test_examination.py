@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -138,6 +139,13 @@ def test_providers_that_are_listed_against_those_that_start():
             NO_DRIVER,
             "ONNX Runtime needs CUDA 13 and cuDNN 9; no NVIDIA driver that starts; cannot be loaded: libA.so",
             "warning",
+        ),
+        (
+            GPU_BUILD,
+            replace(FINE, driver_release="580.95.05", cuda_found="13.0", cudnn_found="9.13.0"),
+            "ONNX Runtime needs CUDA 13 and cuDNN 9; CUDA 13.0 is there; cuDNN 9.13.0 is there; the kernel's NVIDIA "
+            "driver is 580.95.05; the driver serves CUDA up to 13.1; NVIDIA H100",
+            "ok",
         ),
         (CPU_BUILD, CudaDiagnosis("CPU build", "install another", {}), "no NVIDIA driver that starts", "absent"),
         (

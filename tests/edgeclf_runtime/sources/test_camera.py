@@ -199,7 +199,7 @@ def test_sensor_size_that_is_not_the_cameras(plug_in):
     device = Device()
     plug_in(device)
     assert open_source("camera:", sensor_size=(32, 24)).sensor_size == (32, 24)
-    with pytest.raises(UsageError, match=r"camera:00ab has a sensor of 32×24 .* not 640×480"):
+    with pytest.raises(UsageError, match="640x480 contradicts camera:00ab, which states 32x24"):
         open_source("camera:", sensor_size=(640, 480))
     assert device.closed == 1
 

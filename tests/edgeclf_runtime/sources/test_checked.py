@@ -5,6 +5,7 @@ import pytest
 
 from edgeclf_runtime.errors import DamagedInputError
 from edgeclf_runtime.events import Events
+from edgeclf_runtime.slicing import slices
 from edgeclf_runtime.sources.checked import GivenEvents
 
 
@@ -67,3 +68,45 @@ def test_what_came_before_a_failure_comes_out():
     assert next(iterator).t.tolist() == [1]
     with pytest.raises(DamagedInputError, match="given is damaged"):
         next(iterator)
+
+
+class Live(GivenEvents):
+    """Gives batches as a camera does, each along with what its clock says; None where it says nothing."""
+
+    is_live = True
+
+    def __init__(self, *batches):
+        super().__init__("live", (32, 24))
+        self.batches = batches
+
+    def _batches(self):
+        for batch, said_us in self.batches:
+            self._said_us = said_us
+            yield batch
+
+
+def second_of_events():
+    return [events(*((t + k, 1, 2, 1) for k in range(0, 10_000, 1_000))) for t in range(0, 1_000_000, 10_000)]
+
+
+def test_slices_go_on_after_a_long_silence():
+    silence = (events(), None)
+    batches = [(batch, None) for batch in second_of_events()] + [silence] * 220
+    for t in range(12_000_000, 14_000_000, 100_000):
+        batches += [(events((t, 1, 2, 1)), None), silence]
+    source = Live(*batches)
+    found = list(slices(source, 50_000))
+    assert [piece.index for piece in found] == list(range(279))
+    assert [len(piece.events) for piece in found] == [50] * 20 + [0] * 220 + [1, 0] * 19 + [1]
+    assert source.damage == {}
+
+
+def test_events_after_a_long_silence_have_their_time_where_the_source_says_its_own():
+    later = range(13_000_000, 15_000_000, 100_000)
+    quiet = [(events(), t) for t in range(1_000_000, 13_000_000, 10_000)]
+    for t in later:
+        quiet += [(events((t, 1, 2, 1)), t + 1), *((events(), t + k) for k in range(10_000, 100_000, 10_000))]
+    source = Live(*((batch, int(batch.t[-1])) for batch in second_of_events()), *quiet)
+    found = list(slices(source, 50_000))
+    assert [piece.start_us for piece in found if len(piece.events) == 1] == list(later)
+    assert source.damage == {}

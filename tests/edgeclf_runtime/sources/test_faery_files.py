@@ -59,7 +59,7 @@ def test_sensor_size_that_contradicts(write):
     for name in ("a.es", "a.csv"):
         path, _ = write(name, 10)
         assert open_source(path, (32, 24)).sensor_size == (32, 24)
-        with pytest.raises(UsageError, match="states a sensor of 32x24"):
+        with pytest.raises(UsageError, match=r"640x480 contradicts .*, which states 32x24"):
             open_source(path, (640, 480))
 
 
@@ -70,6 +70,28 @@ def test_files_that_are_none(tmp_path, name):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(InputFileError, match=rf"{name} cannot be read"):
             open_source(tmp_path / name)
+
+
+class Panic(BaseException):
+    """As pyo3 raises what panics in Rust."""
+
+
+@pytest.mark.parametrize("kind", [Panic, KeyboardInterrupt])
+def test_a_panic_is_damage_and_an_interruption_is_not(write, monkeypatch, kind):
+    import faery
+
+    path, _ = write("a.es", 10)
+
+    def fail(*_, **__):
+        raise kind("range end index 9")
+
+    source = open_source(path)
+    monkeypatch.setattr(source, "_stream", map(fail, [0]))
+    with pytest.raises(DamagedInputError if kind is Panic else kind, match="range end index 9"):
+        list(source)
+    monkeypatch.setattr(faery, "events_stream_from_file", fail)
+    with pytest.raises(InputFileError if kind is Panic else kind, match="range end index 9"):
+        open_source(path)
 
 
 def test_close(write):
@@ -102,6 +124,10 @@ def test_csv_file_without_names_or_size(csv):
         open_source(csv("10,1,2,1"), (32, 24))
     with pytest.raises(InputFileError, match="does not tell the sensor's size"):
         open_source(csv("t,x,y,on", "10,1,2,1"))
+    with pytest.raises(InputFileError, match="does not tell the sensor's size"):
+        open_source(csv("t,x@0,y@0,on", "10,1,2,1"))
+    with pytest.raises(UsageError, match="The sensor size 0x0 is not one"):
+        open_source(csv("t,x,y,on", "10,1,2,1"), (0, 0))
 
 
 def test_csv_events_outside_the_sensor(csv, assert_events):

@@ -74,6 +74,28 @@ def test_file_that_may_not_be_read(monkeypatch, write_dat):
         open_source(path)
 
 
+def test_names_that_the_system_refuses(monkeypatch, tmp_path):
+    with pytest.raises(InputFileError, match=r"xxx: there is no such file\.$"):
+        open_source("x" * 5_000)
+    register_source("mine", Mine)
+    assert open_source("mine:" + "x" * 5_000).name == "mine:" + "x" * 5_000
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.exists", refuse)
+    with pytest.raises(InputFileError, match=r"a\.dat cannot be read \(Permission denied\)"):
+        open_source(tmp_path / "a.dat")
+
+
+def test_sensor_size_that_contradicts_a_tensor_file(tmp_path):
+    made = TensorAttributes("histo", 10_000, (32, 24), 0, {})
+    write_tensor_file(tmp_path / "a.h5", np.zeros((1, 2, 24, 32), np.float32), made)
+    assert open_source(tmp_path / "a.h5", (32, 24)).sensor_size == (32, 24)
+    with pytest.raises(UsageError, match=r"640x480 contradicts .*a\.h5, which states 32x24"):
+        open_source(tmp_path / "a.h5", (640, 480))
+
+
 # The user's own.
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
 
 import numpy as np
@@ -36,16 +38,20 @@ class Portions(ByteReader):
 
 
 @pytest.fixture
-def fifo(tmp_path):
+def fifo_path(tmp_path):
+    os.mkfifo(tmp_path / "a.fifo")
+    return tmp_path / "a.fifo"
+
+
+@pytest.fixture
+def fifo(fifo_path):
     """Makes a named pipe and a thread that writes to it."""
-    path = tmp_path / "a.fifo"
-    os.mkfifo(path)
     threads = []
 
     def write(data):
-        threads.append(threading.Thread(target=path.write_bytes, args=(data,)))
+        threads.append(threading.Thread(target=fifo_path.write_bytes, args=(data,)))
         threads[-1].start()
-        return path
+        return fifo_path
 
     yield write
     for thread in threads:
@@ -77,6 +83,50 @@ def test_stream_of_a_real_recording(shared_data, name, size):
     assert source.time_us >= int(vendor["t"][-1]) - 64
     assert (source.problems, source.damage, reader.closed) == ([], {}, 1)
     assert all(len(batch) == 0 for batch in source)  # it can be read once
+
+
+@pytest.mark.parametrize("gap", [12_000, 50_000, 1_000_000, 9_000_000])
+@pytest.mark.parametrize("size", [8, 5])
+def test_dat_events_far_apart_come_with_the_silence_after_them(gap, size):
+    rows = [(gap * k, k, 2, 1) for k in range(9)]
+    iterator = iter(WordSource(Portions(words_of(rows), size, stays=True), "pipe", (32, 24), "DAT"))
+    found = []
+    for portion in range(-(-9 * 8 // size)):
+        found += [*next(iterator).x.tolist(), *next(iterator).x.tolist()]
+        assert found == list(range(min(9, (portion + 1) * size // 8))), "all that are whole"
+
+
+def test_dat_burst_before_a_silence_comes_out():
+    rows = [(t, 1, 2, 1) for t in [*range(0, 20_000, 1_000), *range(3_000_000, 3_000_300, 3)]]
+    iterator = iter(WordSource(Portions(words_of(rows), 1 << 18, stays=True), "pipe", (32, 24), "DAT"))
+    assert Events.concatenate([next(iterator) for _ in range(3)]).t.tolist() == [row[0] for row in rows]
+
+
+def test_dat_recovers_after_a_silence_of_any_length():
+    rows = [(t, 1, 2, 1) for t in [*range(0, 20_000, 1_000), *range(12_000_000, 15_000_000, 100_000)]]
+    source = WordSource(Portions(words_of(rows), 8, stays=True), "pipe", (32, 24), "DAT")
+    iterator = iter(source)
+    assert Events.concatenate([next(iterator) for _ in range(2 * len(rows))]).t.tolist() == [row[0] for row in rows]
+    assert source.damage == {}
+
+
+@pytest.mark.parametrize("bit", [24, 28, 31])
+def test_damaged_dat_event_before_a_silence_does_not_move_time(bit):
+    rows = [(t, 1, 2, 1) for t in [*range(0, 20_000, 1_000), 1 << bit, *range(100_000, 2_000_000, 100_000)]]
+    source = WordSource(Portions(words_of(rows), 8), "pipe", (32, 24), "DAT")
+    expected = [row[0] for row in rows]
+    expected[20] = 19_000
+    assert Events.concatenate(source).t.tolist() == expected
+    assert source.damage == {"time words damaged": 1}
+
+
+def test_silence_does_not_bear_out_a_time_word(assert_events):
+    """Where the sensor sends its time all the time, proof comes as soon as it goes on."""
+    highs = [*range(9), 2_000, *range(9, 30)]
+    words = np.array([[0x8000 | high, 0x6000, 0x0003, 0x2004] for high in highs], "<u2").tobytes()
+    source = WordSource(Portions(words, 8), "pipe", (32, 24), "EVT3")
+    expected = [(high * 4096, 4, 3, 0) for high in [*range(9), 8, *range(9, 30)]]
+    assert_events(Events.concatenate(source), expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
@@ -126,7 +176,7 @@ def test_format_that_the_header_states_too(random_events, assert_events):
             "does not start with the `% ` header.*--format and the sensor's size with --sen",
         ),
         (b"hello", {"format": "EVT3"}, UsageError, "come without a header, so the sensor's size is not known"),
-        (b"hello", {"format": "EVT3", "sensor_size": (0, 9)}, UsageError, "the sensor's size is not known"),
+        (b"hello", {"format": "EVT3", "sensor_size": (0, 9)}, UsageError, "The sensor size 0x9 is not one"),
         (b"% evt 3.0\n% geom", {}, InputFileError, "the pipe ends within its header"),
         (b"% evt 4.0\n% end\nxx", {}, InputFileError, "encoded as EVT 4.0, which is not read"),
         (b"% evt 3.0\n% end\nxx", {}, InputFileError, "does not tell the sensor's size"),
@@ -173,6 +223,24 @@ def test_named_pipe(fifo, random_events, assert_events):
     source = open_source(path)
     assert (source.name, source.is_live) == (str(path), True)
     assert_events(Events.concatenate(source), rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, opening a pipe waits for whoever writes to it")
+def test_waiting_for_a_pipe_that_nobody_writes_to_can_be_interrupted(fifo_path, caplog):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt):
+            open_source(fifo_path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert "waiting for its header" in caplog.text  # and not for somebody to open its other end
+    with pytest.raises(OSError, match="No such device"):  # nobody reads it any more
+        os.open(fifo_path, os.O_WRONLY | os.O_NONBLOCK)
 
 
 def test_standard_input(random_events, assert_events, monkeypatch, write_dat):
