@@ -80,7 +80,7 @@ def test_device_says_which_extra_training_needs(device: Path, tmp_path: Path) ->
 @pytest.mark.slow
 def test_device_imports_nothing_heavier_than_its_four_packages(device: Path, tmp_path: Path) -> None:
     script = (
-        "import sys, onnxruntime, edgeclf_runtime.commands.run_stream\n"
+        "import sys, onnxruntime, edgeclf_runtime.commands.run_stream, edgeclf_runtime.tensor_file\n"
         "files = {name: getattr(module, '__file__', None) or '' for name, module in sys.modules.items()}\n"
         "print(sorted({name.split('.')[0] for name, file in files.items() if 'site-packages' in file}))"
     )
