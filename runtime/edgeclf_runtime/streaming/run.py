@@ -225,11 +225,11 @@ class StreamRun:
             return
         number, ready = news
         stream = self._streams[number]
+        if stream.has_ended:  # it was given up, and its pipeline had made one frame more
+            return
         stream.ready = ready or stream.ready
         if ready is None:
-            stream.has_ended = True
-            if stream.statistics.failure is not None:
-                _log.warning("%s: this stream has failed: %s", stream.name, stream.statistics.failure)
+            _end(stream)
         elif stream.pipeline.is_timed:
             stream.expected = ready.due + self._delta_s
 
@@ -273,7 +273,7 @@ class StreamRun:
             else:
                 latency_us = ready.frame.preparation_us + inference_us
             if not all(map(math.isfinite, probabilities[row])):
-                _fail_of_no_numbers(stream, ready.frame)
+                _give_up(stream, ready.frame)
                 continue
             prediction = self._prediction(stream, ready.frame, probabilities[row], resets[row], latency_us)
             stream.statistics.predictions[prediction.label] += 1
@@ -358,7 +358,14 @@ def _is_awaited(stream: _Stream, until: float) -> bool:
     return not (stream.ready or stream.is_in_step or stream.has_ended or stream.is_silent) and stream.expected <= until
 
 
-def _fail_of_no_numbers(stream: _Stream, frame: Frame) -> None:
+def _end(stream: _Stream) -> None:
+    """Takes note that no more frames of a stream come."""
+    stream.has_ended = True
+    if stream.statistics.failure is not None:
+        _log.warning("%s: this stream has failed: %s", stream.name, stream.statistics.failure)
+
+
+def _give_up(stream: _Stream, frame: Frame) -> None:
     """Ends a stream whose frame is why its probabilities are no numbers.
 
     Raises:
@@ -376,6 +383,7 @@ def _fail_of_no_numbers(stream: _Stream, frame: Frame) -> None:
         )
     )
     stream.pipeline.stop(discard=True)
+    _end(stream)
 
 
 def _as_text(path: str) -> str:

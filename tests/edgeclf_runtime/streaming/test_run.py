@@ -252,6 +252,33 @@ def test_a_frame_of_no_numbers_ends_its_stream_alone(classifier, given):
     assert str(run.failures[0]).startswith("a.raw: frame 1 holds values that are not finite")
 
 
+def test_what_was_made_of_a_stream_that_is_given_up_is_left_out(held_model, fed):
+    """The frame after the one of no numbers is there already: it is not the model's fault either."""
+    model, source = held_model(), fed("a.raw").feed(3).end()
+    make = source.make
+
+    def spoiled(piece):
+        frame = make(piece)
+        return dataclasses.replace(frame, data=frame.data * np.nan) if piece.index == 1 else frame
+
+    source.make = spoiled
+
+    def step(frames, **_):
+        if not np.isfinite(frames).all():
+            source.wait(lambda one: 2 in one.made)
+        spoils = np.float32(np.nan) if 1 in source.made and len(found) else np.float32(0)
+        numbers = np.full((1, 4), 0.25, np.float32) + spoils
+        return Predictions(numbers, numbers)
+
+    found = []
+    model.step = step
+    run = StreamRun(model, [source])
+    for prediction in run:
+        found.append(prediction)
+    assert places(found) == [(0, 0)]
+    assert str(run.failures[0]).startswith("a.raw: frame 1 holds values that are not finite")
+
+
 def test_a_model_of_no_numbers_ends_all(held_model, fed):
     model, found = held_model(2), []
 
