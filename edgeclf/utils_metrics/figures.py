@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from edgeclf_runtime.contract import BACKGROUND
 from edgeclf_runtime.errors import UsageError
-from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.files import as_text, written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ def short(name: str, length: int = 18) -> str:
 
     Bytes of a file's name that are no UTF-8 become question marks.
     """
-    name = name.encode("utf-8", "replace").decode()
+    name = as_text(name)
     if len(name) > length:
         head = (length - 1) // 2
         name = f"{name[:head]}…{name[-(length - 1 - head) :]}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.files import as_text, written_whole
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 80rem; padding: 0 1rem; color: #1b1b1b }
@@ -115,4 +115,4 @@ def pictures_of(path: Path) -> list[str]:
 
 def _escaped(text: str) -> str:
     """Returns text as HTML; bytes of a file's name that are no UTF-8 become question marks."""
-    return html.escape(text.encode("utf-8", "replace").decode())
+    return html.escape(as_text(text))

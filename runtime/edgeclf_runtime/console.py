@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from edgeclf_runtime.errors import UsageError
-from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.files import as_text, written_whole
 
 T = TypeVar("T")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -127,7 +127,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _as_json(item) for key, item in value.items()}
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()  # a file's name may hold bytes that are no UTF-8
+        return as_text(value)
     if isinstance(value, (list, tuple)):
         return [_as_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

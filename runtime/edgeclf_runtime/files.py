@@ -133,3 +133,8 @@ def _is_alive(pid: int) -> bool:
     except (OSError, IndexError):
         return True
     return state not in "ZX"
+
+
+def as_text(name: str) -> str:
+    """Returns a file's name as text: bytes of it that are no UTF-8, which JSON and HDF5 cannot hold, become `?`."""
+    return name.encode("utf-8", "replace").decode()

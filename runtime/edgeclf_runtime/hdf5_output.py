@@ -112,8 +112,12 @@ def _not_written(called: str | Path, error: OSError) -> EdgeclfError:
     return EdgeclfError(f"{called}: it could not be written to its end ({error.strerror}); make room, and start again.")
 
 
-class _Sink(io.RawIOBase):
-    """A file that keeps the first error of writing to it, and takes what is written after that for written."""
+class _File(io.RawIOBase):
+    """What HDF5 takes for a file, to write to and to read from anywhere.
+
+    Attributes:
+        error: Why a write failed.
+    """
 
     def __init__(self, raw: io.FileIO) -> None:
         super().__init__()
@@ -128,6 +132,10 @@ class _Sink(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
+
+
+class _Sink(_File):
+    """A file that keeps the first error of writing to it, and takes what is written after that for written."""
 
     def readinto(self, buffer: Any) -> int:
         return self._raw.readinto(buffer) or 0
@@ -157,7 +165,7 @@ class _Sink(io.RawIOBase):
         return self._raw.tell() if size is None else size
 
 
-class _CommittedSink(io.RawIOBase):
+class _CommittedSink(_File):
     """What HDF5 takes for the file of a `GrowingHdf5`: it holds what is written until HDF5 flushes its file.
 
     Attributes:
@@ -169,23 +177,12 @@ class _CommittedSink(io.RawIOBase):
     """Size of the file's first block (HDF5 file format, superblock version 3), which says where the file ends."""
 
     def __init__(self, raw: io.FileIO) -> None:
-        super().__init__()
-        self._raw = raw
+        super().__init__(raw)
         self._pages: dict[int, bytearray] = {}
         self._written: set[tuple[int, int]] = set()
         self._position = 0
         self._size = 0
         self._committed = 0
-        self.error: OSError | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]

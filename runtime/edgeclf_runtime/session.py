@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeclf_runtime.backends import Backend, Device, DeviceOptions, Placement, StreamMemory, open_backend
 from edgeclf_runtime.backends.base import Array
+from edgeclf_runtime.closing import Closing
 from edgeclf_runtime.contract import EVENTS
 from edgeclf_runtime.errors import ContractError, InputFileError, UsageError
 from edgeclf_runtime.onnx_file import OnnxFile
@@ -79,7 +79,7 @@ def optimised_graph(path: str | Path, device: Device = "cpu") -> tuple[OnnxFile,
     return onnx_runtime.optimised_graph(path, DeviceOptions(device))
 
 
-class Classifier:
+class Classifier(Closing):
     """An exported classifier with the memory of some streams; a context manager that releases it.
 
     Several threads may use it, such as one for each camera: their steps run one after the other.
@@ -162,14 +162,6 @@ class Classifier:
         classifier = cls(open_model(path, device, threads, options), streams, rolling_window, str(path))
         classifier.warm_up(warm_up)
         return classifier
-
-    def __enter__(self) -> Classifier:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Releases the model and the streams' memory."""

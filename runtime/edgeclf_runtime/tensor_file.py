@@ -12,13 +12,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf_runtime.closing import Closing
 from edgeclf_runtime.errors import DamagedInputError, InputFileError, UsageError
 from edgeclf_runtime.files import written_whole
 from edgeclf_runtime.hdf5_input import HDF5_ERRORS, hdf5_input, own_data_set, plain_attributes
@@ -116,7 +116,7 @@ class TensorAttributes:
                 )
 
 
-class TensorFile:
+class TensorFile(Closing):
     """An open tensor file; a context manager.
 
     Attributes:
@@ -163,14 +163,6 @@ class TensorFile:
                 f"{self.path}: what the tensor file says of itself cannot be read ({error}); make it again with "
                 "`edgeclf dataset events`."
             ) from error
-
-    def __enter__(self) -> TensorFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the file."""

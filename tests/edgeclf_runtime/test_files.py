@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeclf_runtime.errors import UsageError
-from edgeclf_runtime.files import remove_leftovers, written_together, written_whole
+from edgeclf_runtime.files import as_text, remove_leftovers, written_together, written_whole
 
 
 def test_appears_when_the_block_ends(tmp_path):
@@ -205,3 +205,8 @@ def test_the_file_that_names_the_others_comes_last(tmp_path, monkeypatch):
         for name in ("a.npz", "deep/b.onnx", "deep/c.bin"):
             (folder / name).write_text("new")
     assert order == ["a.npz", "c.bin", "b.onnx"]
+
+
+def test_a_name_as_text():
+    assert as_text("grün/日.raw") == "grün/日.raw"
+    assert as_text(os.fsdecode(b"a\xff.raw")) == "a?.raw"

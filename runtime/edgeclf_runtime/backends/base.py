@@ -6,19 +6,18 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf_runtime.closing import Closing
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import DeviceError, UsageError
 
 _log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
-_B = TypeVar("_B", bound="Backend")
 
 Device = Literal["cpu", "cuda", "auto"]
 Spinning = Literal["stop-after-step", "always", "never"]
@@ -130,7 +129,7 @@ class StreamMemory(ABC):
         """Makes streams start anew with their next frames."""
 
 
-class Backend(ABC):
+class Backend(Closing):
     """An exported file that a program has opened; a context manager that closes it.
 
     Attributes:
@@ -142,14 +141,6 @@ class Backend(ABC):
     contract: Contract
     device: str
     placement: Placement
-
-    def __enter__(self: _B) -> _B:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @abstractmethod
     def run(self, inputs: Sequence[Array]) -> list[Array]:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import TypeVar
+from abc import abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf_runtime.closing import Closing
 from edgeclf_runtime.streaming.prediction import StreamPrediction
 
-Output = TypeVar("Output", bound="PredictionOutput")
 
-
-class PredictionOutput(ABC):
+class PredictionOutput(Closing):
     """Takes the predictions of some streams, as they come; a context manager that closes it.
 
     Within a stream they come in the order of their frames. A constructor raises a `UsageError` where nothing can be
     written to its place. What is full or fails later raises an `EdgeclfError`, once; what was written until then stays.
     """
-
-    def __enter__(self: Output) -> Output:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @abstractmethod
     def write(self, prediction: StreamPrediction, frame: NDArray[np.float32] | None = None) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.files import as_text
 from edgeclf_runtime.outputs.base import PredictionOutput
 from edgeclf_runtime.streaming.prediction import StreamPrediction
 
@@ -103,15 +104,15 @@ class _StreamRows:
                 ("cls_end_ts", (), np.int64),
             )
         )
-        group.attrs["source"] = _as_text(source)
+        group.attrs["source"] = as_text(source)
         self._cls.attrs.update(
             {
-                "input_file_name": _as_text(Path(source).name),
+                "input_file_name": as_text(Path(source).name),
                 "events_to_tensor": contract.preprocess,
                 "delta_t": contract.delta_t,
                 "model_input_height": contract.frame_shape[1],
                 "model_input_width": contract.frame_shape[2],
-                "labels": [_as_text(label) for label in contract.labels],
+                "labels": [as_text(label) for label in contract.labels],
             }
         )
 
@@ -136,8 +137,3 @@ class _StreamRows:
             data.resize(self._stored, axis=0)
             data[before:] = rows
         self._count = 0
-
-
-def _as_text(text: str) -> str:
-    """Returns a text that HDF5 can hold: bytes of a file's name that are no UTF-8 become question marks."""
-    return text.encode("utf-8", "replace").decode()

@@ -11,12 +11,12 @@ import contextlib
 import math
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf_runtime.closing import Closing
 from edgeclf_runtime.errors import EdgeclfError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def check_video_package() -> None:
         ) from error
 
 
-class Mp4Writer:
+class Mp4Writer(Closing):
     """Writes pictures as H.264 video; a context manager that closes it.
 
     The file consists of pieces of two seconds that are whole in themselves. So memory does not grow with it, and what
@@ -64,14 +64,6 @@ class Mp4Writer:
         self._stream.pix_fmt = "yuv420p"  # what every player shows
         self._stream.codec_context.gop_size = math.ceil(_FRAGMENT_S * rate)
         self._stream.codec_context.max_b_frames = 0  # they would make the first picture late
-
-    def __enter__(self) -> Mp4Writer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def write(self, picture: NDArray[np.uint8], at: int) -> None:
         """Writes a picture.

@@ -9,14 +9,15 @@ import queue
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf_runtime.closing import Closing
 from edgeclf_runtime.contract import BACKGROUND
 from edgeclf_runtime.errors import EdgeclfError, UsageError
+from edgeclf_runtime.files import as_text
 from edgeclf_runtime.frames import Frame, FrameStream
 from edgeclf_runtime.session import Classifier
 from edgeclf_runtime.streaming.clock import Clock
@@ -60,7 +61,7 @@ class _Stream:
     is_silent: bool = False
 
 
-class StreamRun:
+class StreamRun(Closing):
     """Runs the frames of some sources through a classifier; iterating over it, once, gives a prediction each.
 
     Each source is a stream of its own, with its own memory: one that ends, falls silent or fails leaves the others
@@ -110,14 +111,6 @@ class StreamRun:
         self._watched = [stream for stream in self._streams if stream.pipeline.is_live or stream.is_in_step]
         self.statistics = RunStatistics(classifier.device, [stream.statistics for stream in self._streams])
         self.frame: NDArray[np.float32] | None = None
-
-    def __enter__(self) -> StreamRun:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[StreamPrediction]:
         """Yields one prediction a frame and stream; in each stream, they are in order.
@@ -190,7 +183,7 @@ class StreamRun:
         is_in_step = not pipeline.is_timed and self._options.max_wait_s is None
         # Nobody knows when a live source will start; all others can give from the start on.
         expected = math.inf if pipeline.is_live else -math.inf
-        return _Stream(_as_text(source.name), pipeline, statistics, is_in_step, expected)
+        return _Stream(as_text(source.name), pipeline, statistics, is_in_step, expected)
 
     def _next_batch(self) -> list[_Stream]:
         """Waits for the frames that make the next step, and returns their streams; none where all have ended."""
@@ -384,8 +377,3 @@ def _give_up(stream: _Stream, frame: Frame) -> None:
     )
     stream.pipeline.stop(discard=True)
     _end(stream)
-
-
-def _as_text(path: str) -> str:
-    """Returns a path as text; bytes of its name that are no UTF-8, which JSON cannot hold, become question marks."""
-    return path.encode("utf-8", "replace").decode()
