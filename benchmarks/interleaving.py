@@ -66,6 +66,12 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
+def shown(values: list[float], digits: int = 2, unit: str = "") -> str:
+    """Returns the median and, in parentheses, the quartiles as a table shows them."""
+    low, middle, high = (f"{value:.{digits}f}" for value in quartiles(values))
+    return f"{middle}{unit} ({low} to {high})"
+
+
 def _serve(connection: Connection, opens: Open) -> None:
     """Loads a candidate and runs a burst for every message, until the message is None."""
     burst = opens()

@@ -28,7 +28,7 @@ from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.machine.processor import read_processor
 from edgeclf_runtime.session import Classifier
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
-from interleaving import Burst, interleaved, quartiles
+from interleaving import Burst, interleaved, shown
 
 FRAMES = 32
 WARM_UP = 4
@@ -112,16 +112,11 @@ def main(arguments: list[str] | None = None) -> None:
                 latency = [[statistics.median(p[0] for p in turn) for turn in kind] for kind in (free, paced)]
                 ratios = [slow / fast for fast, slow in zip(*latency, strict=True)]
                 cpu = [[1000 * statistics.median(p[1] for p in turn) for turn in kind] for kind in (free, paced)]
-                cells = [_shown(cpu[1]), _shown(cpu[0]), _shown(ratios)]
+                cells = [shown(cpu[1]), shown(cpu[0]), shown(ratios)]
                 print(f"| {threads} | {name} | {' | '.join(cells)} |", flush=True)
                 results[f"{name}, {threads} threads"] = {"cpu_ms": cpu[1], "cpu_ms_free": cpu[0], "ratios": ratios}
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
-
-
-def _shown(values: list[float]) -> str:
-    low, middle, high = quartiles(values)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 if __name__ == "__main__":

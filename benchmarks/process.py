@@ -33,7 +33,7 @@ from edgeclf_runtime.events import open_recording
 from edgeclf_runtime.events.evt2 import LOW_BITS, TIME_HIGH
 from edgeclf_runtime.machine.processor import read_processor
 from example_models import DEFAULT_SAMPLES, export_random
-from interleaving import quartiles
+from interleaving import shown
 
 COMMAND = """
 import atexit, sys
@@ -75,9 +75,8 @@ def start(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         seconds["onnxruntime alone"].append(_until_first_line(bare))
     print("| process | seconds to its first line | slowest | peak memory, MB |\n| --- | --- | --- | --- |")
     for name, values in seconds.items():
-        low, middle, high = quartiles(values)
         peak = f"{max(peaks):.0f}" if name.startswith("edgeclf") else ""
-        print(f"| {name} | {middle:.2f} ({low:.2f} to {high:.2f}) | {max(values):.2f} | {peak} |")
+        print(f"| {name} | {shown(values)} | {max(values):.2f} | {peak} |")
     return {"seconds": seconds, "peak_mb": peaks}
 
 

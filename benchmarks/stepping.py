@@ -39,7 +39,7 @@ from edgeclf_runtime.sources import FrameSource
 from edgeclf_runtime.streaming import StreamRun
 from edgeclf_runtime.tensor_file import TensorAttributes
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
-from interleaving import Burst, by_round, interleaved, quartiles
+from interleaving import Burst, by_round, interleaved, shown
 
 FRAMES = 32
 WARM_UP = 4
@@ -148,7 +148,7 @@ def overhead(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         opens = {name: partial(open_pair, path, threads, frames, name == ENGINE) for name in (STEP, ENGINE)}
         found = interleaved(opens, options.rounds, options.processes)
         added = [[1e6 * value for turn in found[name] for value in turn] for name in (STEP, ENGINE)]
-        cells = ["{1:.0f} µs ({0:.0f} to {2:.0f})".format(*quartiles(values)) for values in added]
+        cells = [shown(values, 0, " µs") for values in added]
         print(f"| {threads} | {' | '.join(cells)} |", flush=True)
         results[f"{threads} threads, µs"] = dict(zip((STEP, ENGINE), added, strict=True))
     return results
@@ -168,14 +168,9 @@ def streams(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             }
             found = {name: by_round(t) for name, t in interleaved(opens, options.rounds, options.processes).items()}
             ratios = [one / many for one, many in zip(found["True"], found["False"], strict=True)]
-            print("| {} | {} | {:.2f} ({:.2f} to {:.2f}) |".format(threads, count, *_middle_first(ratios)), flush=True)
+            print(f"| {threads} | {count} | {shown(ratios)} |", flush=True)
             results[f"{threads} threads, {count} streams"] = ratios
     return results
-
-
-def _middle_first(values: list[float]) -> tuple[float, float, float]:
-    low, middle, high = quartiles(values)
-    return middle, low, high
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,14 +25,15 @@ def option_group(
 
     Args:
         name: The command's argument.
-        make: Takes the options' values by the names of its parameters.
+        make: Takes the options' values by the names of its parameters; those without an option keep their defaults.
         options: What `click.option` returns.
     """
+    taken = inspect.signature(make).parameters
 
     def decorate(command: Any) -> Any:
         @functools.wraps(command)
         def wrapped(*arguments: Any, **given: Any) -> Any:
-            own = {parameter: given.pop(parameter) for parameter in inspect.signature(make).parameters}
+            own = {parameter: given.pop(parameter) for parameter in taken if parameter in given}
             return command(*arguments, **given, **{name: make(**own)})
 
         for option in reversed(options):
@@ -63,29 +64,9 @@ def _name_and_value(_context: click.Context, _parameter: click.Parameter, values
     return found
 
 
-def _device_options(
-    device: Device,
-    threads: int | None,
-    provider: str | None,
-    provider_option: dict[str, str],
-    allow_cpu_fallback: bool,
-    tf32: bool,
-    bfloat16: bool,
-) -> DeviceOptions:
-    return DeviceOptions(
-        device=device,
-        threads=threads,
-        provider=provider,
-        provider_options=provider_option,
-        allow_cpu_fallback=allow_cpu_fallback,
-        tf32=tf32,
-        bfloat16=bfloat16,
-    )
-
-
 device_options = option_group(
     "device_options",
-    _device_options,
+    DeviceOptions,
     click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True,
                  help="Where to run. cuda is an error where it does not start; auto says what it chose."),
     click.option("--threads", type=click.IntRange(min=1),
@@ -93,7 +74,8 @@ device_options = option_group(
     click.option("--provider", metavar="NAME",
                  help="Run on this execution provider of ONNX Runtime, e.g. TensorrtExecutionProvider; instead of "
                       "--device."),
-    click.option("--provider-option", metavar="NAME=VALUE", multiple=True, callback=_name_and_value,
+    click.option("--provider-option", "provider_options", metavar="NAME=VALUE", multiple=True,
+                 callback=_name_and_value,
                  help="Option of the execution provider, as ONNX Runtime calls it, e.g. device_id=1; may be repeated."),
     click.option("--allow-cpu-fallback", is_flag=True,
                  help="Run on the CPU, with a warning, where what was asked for does not start."),
