@@ -124,7 +124,7 @@ class Pipeline:
                 if self._clock.wait_until(due, unless=self._is_stopped) or not self._pieces.put(Piece(content, due)):
                     break
                 self.waits_since, begin = self._clock.now(), time.thread_time_ns()
-        except Exception as error:
+        except Exception as error:  # of whatever kind: the run is told, and the other streams go on
             if not self._is_stopped.is_set():  # else it is because its source was closed
                 self.fail(error)
         finally:
@@ -148,7 +148,7 @@ class Pipeline:
                 frame = self._frames.make(piece.content)
                 self._statistics.preprocess.add(frame.preparation_us)
                 self._post(self.number, ReadyFrame(frame, piece.due, self._clears(frame.data)))
-        except Exception as error:
+        except Exception as error:  # as above
             self.fail(error)
             self.stop()
         finally:
