@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -282,10 +281,8 @@ class Ended:
 
 
 @pytest.fixture
-def edgeclf(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
+def edgeclf(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Runs `edgeclf` with arguments, as its entry point does."""
-    loggers = [logging.getLogger(name) for name in ("edgeclf", "edgeclf_export", "edgeclf_runtime")]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["edgeclf", *map(str, arguments)])
@@ -295,10 +292,7 @@ def edgeclf(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         out, err = capfd.readouterr()
         return Ended(int(end.value.code or 0), out, err)
 
-    yield run
-    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
+    return run
 
 
 @pytest.fixture

@@ -16,16 +16,6 @@ from edgeclf_runtime.errors import UsageError
 NAMES = ("edgeclf", "edgeclf_export", "edgeclf_runtime")
 
 
-@pytest.fixture(autouse=True)
-def restored_logging():
-    loggers = [logging.getLogger(name) for name in NAMES]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    yield
-    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
-
-
 @click.command()
 @console.json_option
 @console.verbosity_options

@@ -94,10 +94,7 @@ def test_the_rate_is_that_of_the_last_two_seconds(clock, predicted, monkeypatch)
 def test_lines_for_people_and_of_the_log_take_its_place(clock, predicted, monkeypatch):
     terminal = open_terminal(monkeypatch)
     logger = logging.getLogger("edgeclf_runtime")
-    monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    monkeypatch.setattr(logger, "propagate", False)
-    logger.addHandler(console._StandardError())
+    logger.handlers, logger.propagate = [console._StandardError()], False
     with LiveLine(statistics_of(1)) as line:
         clock(1)
         line.write(predicted(0, label="rock"))
