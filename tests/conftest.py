@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.browser import Browser, OpenedPage, find_chromium
 
 # Tests run in as many processes as there are cores; more threads in each would only wait for each other.
 torch.set_num_threads(1)
@@ -32,3 +34,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real recordings are not at {folder}; set EDGECLF_TEST_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser for the whole session; the tests are skipped, saying so, where there is none, but fail in CI."""
+    executable = find_chromium()
+    if executable is None:
+        missing = "no Chromium is on the PATH; install it, or set EDGECLF_CHROMIUM to one"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    started = Browser(executable)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., OpenedPage]]:
+    """Opens a page: `open_page(path, width=1280, height=900)`; see `OpenedPage` for what is known of it then."""
+    yield browser.open
+    browser.close_pages()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from edgeclf.figures import finished, new_figure, panels, short
 from edgeclf.utils_metrics.calibration import BINS, Reliability, reliability
 from edgeclf.utils_metrics.curves import Curve, precision_recall_curve, roc_curve
-from edgeclf.utils_metrics.figures import finished, new_figure, panels, short
 from edgeclf.utils_metrics.results import labelled_predictions, labelled_probabilities
 
 _BLUE, _RED, _GREY = "#4477aa", "#cc6677", "#999999"
@@ -44,7 +45,7 @@ def plot_cm(preds_all: Tensor, labels_all: Tensor, labels: Sequence[str], *, pat
     cells = len(labels) * _cell_inches(len(labels))  # what stands around them comes besides
     figure = new_figure(2 * max(cells + 2.2, 4), max(cells, 1.5) + 1.6)
     confusion, errors = figure.subplots(1, 2)
-    shares = _row_shares(counts)
+    shares = row_shares(counts)
     diagonal = np.eye(len(labels), dtype=bool)
     _draw_matrix(confusion, np.ma.masked_invalid(shares), counts, labels, "Blues", 1.0)
     confusion.set_title(f"{counts.trace() / counts.sum():.2%} of {counts.sum()} frames right", fontsize="medium")
@@ -153,7 +154,7 @@ def confusion_matrix(preds_all: Tensor, labels_all: Tensor, outputs: int) -> NDA
     return counts
 
 
-def _row_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def row_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Returns each row divided by its sum; NaN where that is 0."""
     sums = counts.sum(1, keepdims=True)
     shares = np.full(counts.shape, np.nan)
@@ -162,7 +163,7 @@ def _row_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _cell_inches(size: int) -> float:
-    """Returns the side of a cell of a matrix with `size` rows; one inch takes eleven letters."""
+    """Returns the side of a cell of a matrix with `size` rows."""
     return 0.95 if size <= 4 else 0.75 if size <= 10 else 0.5
 
 
@@ -190,15 +191,26 @@ def _draw_matrix(
         axes.text(
             column,
             row,
-            f"{_percent(share, digits)}\n{_count(counts[row, column])}",
+            f"{_percent(share, digits)}\n{short_count(counts[row, column])}",
             ha="center",
             va="center",
             fontsize=fontsize,
             linespacing=1.0,
             color="white" if share > 0.6 * scale else "#222222",
         )
-    names = [short(label) for label in labels]
-    axes.set_xticks(range(size), names, rotation=0 if max(map(len, names)) <= 11 * _cell_inches(size) else 90)
+    frame_matrix(axes, labels, _cell_inches(size))
+
+
+def frame_matrix(axes: Axes, labels: Sequence[str], cell_inches: float) -> None:
+    """Names the rows and columns of a confusion matrix that `imshow` drew, and parts its cells by lines.
+
+    Args:
+        axes: Where it was drawn.
+        labels: Names of the outputs.
+        cell_inches: Side of a cell; one inch takes eleven letters.
+    """
+    size, names = len(labels), [short(label) for label in labels]
+    axes.set_xticks(range(size), names, rotation=0 if max(map(len, names)) <= 11 * cell_inches else 90)
     axes.set_yticks(range(size), names)
     axes.set(xlabel="predicted", ylabel="label")
     axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
@@ -212,19 +224,30 @@ def _percent(share: float, digits: int) -> str:
     return f"{100 * share:#.{digits}g}".removesuffix(".") + "%"
 
 
-def _count(value: int) -> str:
-    """Returns a count that fits a cell."""
+def short_count(value: int) -> str:
+    """Returns a count that fits a cell, e.g. 12.3k."""
     if value < 10_000:
         return str(value)
     return f"{value / 1000:.3g}k" if value < 999_500 else f"{value / 1e6:.3g}M"
 
 
-def _draw_curve(axes: Axes, curve: Curve, title: str, label: str, *, steps: bool) -> None:
-    axes.set_title(title, fontsize="medium", pad=18)  # the legend is below it, where it hides no curve
+def frame_curve(axes: Axes, missing: str = "") -> None:
+    """Gives axes the frame of a curve from 0 to 1 over 0 to 1.
+
+    Args:
+        axes: Where the curve will be drawn.
+        missing: Why there is none; written in its place.
+    """
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
     axes.grid(color="#eeeeee")
+    if missing:
+        axes.text(0.5, 0.5, f"no curve:\n{fill(missing, 18)}", ha="center", va="center", fontsize=9)
+
+
+def _draw_curve(axes: Axes, curve: Curve, title: str, label: str, *, steps: bool) -> None:
+    axes.set_title(title, fontsize="medium", pad=18)  # the legend is below it, where it hides no curve
+    frame_curve(axes, curve.missing)
     if curve.missing:
-        axes.text(0.5, 0.5, f"no curve:\n{curve.missing}", ha="center", va="center", fontsize=7.5, wrap=True)
         return
     # Clipped at the frame, a curve along an edge would be half as thick.
     axes.plot(

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from edgeclf.data.frame_store import FrameStore
-from edgeclf.utils_metrics.figures import LEFT_OUT_COLOUR, class_colours, new_figure, short
+from edgeclf.figures import LEFT_OUT_COLOUR, class_colours, new_figure, short
 from edgeclf.utils_metrics.results import check_range
 from edgeclf_runtime.errors import EdgeclfError, InputFileError
 from edgeclf_runtime.outputs.event_image import event_image, image_scale

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeclf.utils_metrics.figures import finished, new_figure
+from edgeclf.figures import finished, new_figure
 from edgeclf_runtime.errors import EdgeclfError
 
 
@@ -145,8 +145,12 @@ def _frames_until_right(predictions: Tensor, labels: Tensor, gesture: Tensor) ->
     return int(gesture[get_1st_nonzeros(right)] - gesture[0]) + 1 if right.any() else None
 
 
-def _bins(latencies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the edges of bins in whose middles times lie, as they are multiples of a frame's; about 40 at most."""
+def time_bins(latencies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the edges of bins in whose middles times lie, as they are multiples of a frame's; about 40 at most.
+
+    Args:
+        latencies: Times, `[R]`, all over 0, R at least 1.
+    """
     frame = np.diff(np.unique(np.append(latencies, 0))).min()
     width = frame * max(1, ceil(latencies.max() / frame / 40))
     edges: NDArray[np.float64] = (np.arange(round(latencies.max() / width) + 2) - 0.5) * width
@@ -160,7 +164,7 @@ def _draw_histogram(time: TimeToPrediction, figure: Figure) -> Figure:
     times.set(xlabel="time to the first right prediction in ms", ylabel="gestures")
     times.set_title(f"recognised: {recognised} of {time.gestures}", fontsize="medium")
     if latencies.size:
-        bins = _bins(latencies)
+        bins = time_bins(latencies)
         times.hist(latencies, bins=bins, color="#4477aa", edgecolor="white")
         times.set(xlim=(0, bins[-1]))
         times.yaxis.set_major_locator(MaxNLocator(integer=True))

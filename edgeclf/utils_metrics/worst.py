@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from edgeclf.data.frame_store import FrameStore
+from edgeclf.figures import finished
 from edgeclf.hyperparameters import HyperParameters
-from edgeclf.utils_metrics.figures import finished
 from edgeclf.utils_metrics.recording_page import PageEntry, pictures_of, write_page
 from edgeclf.utils_metrics.recording_picture import RecordingVectors, draw_recording
 from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError

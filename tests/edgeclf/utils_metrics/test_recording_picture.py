@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from edgeclf.utils_metrics.figures import class_colours
+from edgeclf.figures import class_colours
 from edgeclf.utils_metrics.recording_picture import RecordingVectors, draw_recording, evenly_over_time
 from edgeclf_runtime.errors import EdgeclfError, InputFileError
 from edgeclf_runtime.outputs.event_image import event_image

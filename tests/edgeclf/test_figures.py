@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeclf.utils_metrics.figures import class_colours, new_figure, panels, short
+from edgeclf.figures import class_colours, new_figure, panels, short
 
 
 @pytest.mark.parametrize(

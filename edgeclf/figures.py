@@ -1,4 +1,4 @@
-"""What the plots share: figures that need no display, names that fit, colours of classes, saving."""
+"""What pictures share: figures that need no display, names that fit, colours of classes, saving."""
 
 from __future__ import annotations
 
