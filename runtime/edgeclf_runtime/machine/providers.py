@@ -17,6 +17,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from edgeclf_runtime.onnx_writing import model_bytes, node_bytes, tensor_bytes
+
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
@@ -104,39 +106,10 @@ def first_line(error: Exception) -> str:
 def one_node_graph() -> bytes:
     """Returns an ONNX file of one node: a 3×3 convolution that adds up its input `x` `[1, 1, 3, 3]`, without padding.
 
-    A convolution, as it is what a classifier needs and what makes CUDA load cuDNN. Written here since the package onnx
-    is not there on a device; the numbers are those of the fields in onnx.proto.
+    A convolution, as it is what a classifier needs and what makes CUDA load cuDNN.
     """
-    cell = _shape(1, 1, 3, 3)
-    weights = b"".join(_number(1, size) for size in (1, 1, 3, 3))  # dims
-    weights += _number(2, _FLOAT) + _bytes(8, b"w") + _bytes(9, b"\x00\x00\x80\x3f" * 9)  # data_type, name, raw 1.0s
-    node = _bytes(1, b"x") + _bytes(1, b"w") + _bytes(2, b"y") + _bytes(4, b"Conv")  # input, input, output, op_type
-    graph = _bytes(1, node) + _bytes(2, b"g") + _bytes(5, weights)  # node, name, initializer
-    graph += _bytes(11, _bytes(1, b"x") + cell)  # input
-    graph += _bytes(12, _bytes(1, b"y") + _shape(1, 1, 1, 1))  # output
-    opset = _bytes(1, b"") + _number(2, 13)  # domain, version
-    return _number(1, 7) + _bytes(7, graph) + _bytes(8, opset)  # ir_version, graph, opset_import
-
-
-_FLOAT = 1
-"""TensorProto.FLOAT."""
-
-
-def _number(field: int, value: int) -> bytes:
-    """Returns a field of Protocol Buffers that holds a number below 128."""
-    return bytes([field << 3, value])
-
-
-def _bytes(field: int, content: bytes) -> bytes:
-    """Returns a field of Protocol Buffers that holds a text, bytes or a message, up to 16383 of them."""
-    length = len(content)
-    return bytes([field << 3 | 2, *([length] if length < 128 else [length & 127 | 128, length >> 7])]) + content
-
-
-def _shape(*sizes: int) -> bytes:
-    """Returns the type of a tensor of floats: ValueInfoProto.type, in it tensor_type, in it elem_type and shape."""
-    dims = b"".join(_bytes(1, _number(1, size)) for size in sizes)
-    return _bytes(2, _bytes(1, _number(1, _FLOAT) + _bytes(2, dims)))
+    ones = tensor_bytes("w", (1, 1, 3, 3), b"\x00\x00\x80\x3f" * 9)
+    return model_bytes([node_bytes("Conv", ["x", "w"], ["y"])], {"x": (1, 1, 3, 3)}, {"y": (1, 1, 1, 1)}, [ones])
 
 
 def _in_a_child(call: str, limit_s: float) -> tuple[Any, str | None]:
