@@ -6,9 +6,11 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any, TypeVar, cast, get_args
 
 import click
+from click.core import ParameterSource
 
 from edgeclf_runtime.backends import Device, DeviceOptions
 from edgeclf_runtime.errors import UsageError
@@ -64,13 +66,9 @@ def _name_and_value(_context: click.Context, _parameter: click.Parameter, values
     return found
 
 
-device_options = option_group(
-    "device_options",
-    DeviceOptions,
+_PLACE = (
     click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True,
                  help="Where to run. cuda is an error where it does not start; auto says what it chose."),
-    click.option("--threads", type=click.IntRange(min=1),
-                 help="Threads of one step on the CPU; by default as many as the process may use cores."),
     click.option("--provider", metavar="NAME",
                  help="Run on this execution provider of ONNX Runtime, e.g. TensorrtExecutionProvider; instead of "
                       "--device."),
@@ -83,7 +81,41 @@ device_options = option_group(
     click.option("--bfloat16", is_flag=True,
                  help="Let OpenVINO compute in bfloat16 on CPUs that have it: faster, and less exact."),
 )  # fmt: skip
+_THREADS = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of one step on the CPU; by default as many as the process may use cores.",
+)
+
+place_options = option_group("device_options", DeviceOptions, *_PLACE)
+"""The options that say where a model runs, but for the threads, as the argument `device_options`."""
+
+device_options = option_group("device_options", DeviceOptions, *_PLACE, _THREADS)
 """The options that say where a model runs, as the argument `device_options`."""
+
+
+def given_over(before: DeviceOptions, given: DeviceOptions, context: click.Context) -> DeviceOptions:
+    """Returns device options of which those that the command line names replace those of a profile.
+
+    A device takes the place of a provider and the other way round; the options of the provider go with what they were
+    for, and those of one that stays are added to.
+
+    Args:
+        before: The profile's.
+        given: The command line's, as `device_options` makes them.
+        context: The command's.
+    """
+    own = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    named = {
+        option.name: getattr(given, option.name)
+        for option in fields(DeviceOptions)
+        if context.get_parameter_source(option.name) not in (None, *own)
+    }
+    if "device" in named or "provider" in named:
+        before = replace(before, device="auto", provider=None, provider_options={})
+    if "provider_options" in named:
+        named["provider_options"] = {**before.provider_options, **given.provider_options}
+    return replace(before, **named)
 
 
 def _memory_policies(

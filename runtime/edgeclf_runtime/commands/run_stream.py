@@ -13,7 +13,7 @@ from typing import Any, get_args
 import click
 
 from edgeclf_runtime.backends import Backend, DeviceOptions
-from edgeclf_runtime.commands.option_groups import device_options, stream_options
+from edgeclf_runtime.commands.option_groups import device_options, given_over, stream_options
 from edgeclf_runtime.commands.stream_summary import show_summary
 from edgeclf_runtime.comparison import Comparison
 from edgeclf_runtime.console import check_can_write, json_option, say, verbosity_options, write_json
@@ -22,6 +22,7 @@ from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, UsageError
 from edgeclf_runtime.events.encoding import RecordingFormat
 from edgeclf_runtime.frames import FrameStream, frames_of
 from edgeclf_runtime.outputs import Hdf5Output, JsonLinesOutput, LiveLine, PredictionOutput, VideoOutput
+from edgeclf_runtime.profile import read_profile
 from edgeclf_runtime.self_test import difference_table, self_test
 from edgeclf_runtime.session import Classifier, open_model
 from edgeclf_runtime.sources import open_source
@@ -31,8 +32,14 @@ _log = logging.getLogger(__name__)
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
 @click.argument("source", nargs=-1)
+@click.option(
+    "--profile",
+    metavar="FILE",
+    help="Run the model of a profile that `edgeclf bench --recommend` wrote, and as it says; give SOURCEs alone then. "
+    "--threads and the like go before the profile's.",
+)
 @device_options
 @click.option("--output", metavar="FILE.jsonl", help="Write the predictions here; - is standard output, the default.")
 @click.option(
@@ -79,14 +86,15 @@ _log = logging.getLogger(__name__)
     "--self-test",
     "tests_itself",
     is_flag=True,
-    help="Replay the golden vectors beside MODEL first; exit code 1 where the outputs differ. Without "
+    help="Replay the golden vectors beside the model first; exit code 1 where the outputs differ. Without "
     "SOURCE, only that.",
 )
 @json_option
 @verbosity_options
 def run_stream(
-    model: str,
+    model: str | None,
     source: tuple[str, ...],
+    profile: str | None,
     device_options: DeviceOptions,
     output: str | None,
     hdf5: str | None,
@@ -101,7 +109,7 @@ def run_stream(
     tests_itself: bool,
     json_path: str | None,
 ) -> None:
-    """Run MODEL over SOURCE, frame after frame.
+    """Run MODEL, or that of a --profile, over SOURCE, frame after frame.
 
     A SOURCE is a recording (.raw, .dat, .hdf5; with their extras .aedat4, .es, .csv), a tensor file (.h5), a named
     pipe, - for standard input, or a camera (camera: for the first one, camera:SERIAL). Several are parallel streams,
@@ -113,7 +121,13 @@ def run_stream(
 
     Example: edgeclf run-stream gestures.onnx recording.raw --output predictions.jsonl
     """
-    _check_targets((output, hdf5, video, json_path), (model, *source))
+    targets = (output, hdf5, video, json_path)
+    if profile is not None:
+        _check_targets(targets, (profile,))
+        model, source, device_options = _from_profile(profile, model, source, device_options)
+    elif model is None:
+        raise click.MissingParameter(param_type="argument", param_hint="'MODEL'", ctx=click.get_current_context())
+    _check_targets(targets, (model, *source))
     _check_pipes(source)
     if not source:
         if not tests_itself:
@@ -154,6 +168,25 @@ def run_stream(
                 write_json(json_path, summary)
         finally:  # on a disk that is full, it is the predictions that matter
             _complain(run, frames, failures, signals.were_sent)
+
+
+def _from_profile(
+    profile: str, first: str | None, rest: tuple[str, ...], given: DeviceOptions
+) -> tuple[str, tuple[str, ...], DeviceOptions]:
+    """Returns the model of a profile, the sources (all that is named), and where the model runs.
+
+    Args:
+        profile: The profile's file.
+        first: The first name on the command line; None where there is none.
+        rest: The others.
+        given: The device options of the command line.
+    """
+    found = read_profile(profile)
+    model = str(found.model)
+    if first is not None and _is_same_file(first, model):
+        raise UsageError(f"{first}: this is the profile's model already; with --profile give recordings alone.")
+    source = rest if first is None else (first, *rest)
+    return model, source, given_over(found.options, given, click.get_current_context())
 
 
 def _write_predictions(run: StreamRun, outputs: Sequence[PredictionOutput]) -> list[EdgeclfError]:
