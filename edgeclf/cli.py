@@ -51,6 +51,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "run-stream": CommandEntry(
         "edgeclf_runtime.commands.run_stream:run_stream", "Streaming inference on recordings.", "cpu"
     ),
+    "bench": CommandEntry(
+        "edgeclf_export.commands.bench:bench", "How fast a model is here, beside other ways to run it.", "cpu"
+    ),
     "parity": CommandEntry(
         "edgeclf_export.commands.parity:parity", "KPIs of an exported model beside PyTorch's.", "export"
     ),

@@ -1,0 +1,231 @@
+"""`edgeclf bench`: how fast a model is on this machine, beside other ways to run it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgeclf.data.dataset import Split
+from edgeclf_export.benchmark.advice import AdviceRequest, advise
+from edgeclf_export.benchmark.page import check_can_draw, write_bench_page
+from edgeclf_export.benchmark.request import Against, BenchRequest
+from edgeclf_export.benchmark.run import Progress, run_bench
+from edgeclf_export.benchmark.text import as_markdown, as_text, comparison_table, recommendation_table, tables_of
+from edgeclf_export.commands.bench_options import beside_options, how_much_options, recommend_options, results_options
+from edgeclf_export.shipped import find_samples
+from edgeclf_runtime.backends import DeviceOptions
+from edgeclf_runtime.benchmark.compare import Comparison, compare
+from edgeclf_runtime.benchmark.document import from_document, to_document
+from edgeclf_runtime.benchmark.results import BenchReport
+from edgeclf_runtime.benchmark.run import Plan
+from edgeclf_runtime.commands.option_groups import place_options
+from edgeclf_runtime.console import (
+    check_can_write,
+    clear_live,
+    json_option,
+    say,
+    show_live,
+    verbosity_options,
+    write_json,
+)
+from edgeclf_runtime.errors import CheckFailedError, InputFileError, UsageError
+from edgeclf_runtime.files import written_whole
+from edgeclf_runtime.machine.cores import usable_cores
+from edgeclf_runtime.profile import write_profile
+
+_log = logging.getLogger(__name__)
+
+Request = TypeVar("Request")
+Found = TypeVar("Found")
+
+
+@click.command()
+@click.argument("model", nargs=-1, type=click.Path(path_type=Path))
+@beside_options
+@place_options
+@how_much_options
+@recommend_options
+@results_options
+@json_option
+@verbosity_options
+def bench(
+    model: tuple[Path, ...],
+    against: tuple[Against, ...],
+    checkpoint: Path | None,
+    baseline: str,
+    device_options: DeviceOptions,
+    thread_counts: tuple[int, ...],
+    streams: tuple[int, ...],
+    plan: Plan,
+    source: Path | None,
+    no_limit: bool,
+    markdown: Path | None,
+    report: Path | None,
+    recommend: Path | None,
+    split: Split,
+    tolerance: float,
+    profile: Path | None,
+    show: Path | None,
+    compared: tuple[Path, Path] | None,
+    fail_over: float | None,
+    json_path: str | None,
+) -> None:
+    """Measure how fast MODEL is on this machine, beside other ways to run it.
+
+    Each candidate has processes of its own, whose bursts take turns in shuffled order; the frames are real, the state
+    is fed back, and no step is left out of the percentiles.
+
+    Example: edgeclf bench best.onnx --against ort --against eager --checkpoint best.ckpt --report bench
+    """
+    _check(model, show, compared, fail_over, recommend, json_path, markdown, report)
+    recording = source or find_samples().recording
+    if compared is not None:
+        _compare(_read(compared[0]), _read(compared[1]), fail_over, json_path, markdown)
+        return
+    if recommend is not None:
+        profile = profile or model[0].with_name(f"{model[0].stem}.profile.json")
+        wanted = AdviceRequest(model, recommend, recording, split, tolerance, thread_counts or None, plan)
+        _recommend(wanted, profile, json_path, markdown)
+        return
+    if show is not None:
+        found = _read(show)
+    else:
+        request = BenchRequest(
+            model,
+            recording,
+            tuple(dict.fromkeys(against)),
+            checkpoint,
+            device_options,
+            tuple(dict.fromkeys(thread_counts)) or (usable_cores(),),
+            tuple(dict.fromkeys(streams)),
+            plan,
+            baseline,
+            with_limit=not no_limit,
+        )
+        found = _watched(run_bench, request)
+    _write(found, json_path, markdown, report)
+
+
+def _watched(work: Callable[[Request, Progress], Found], request: Request) -> Found:
+    """Does some work, and says how far it is."""
+    try:
+        return work(request, _show_progress)
+    finally:
+        clear_live()
+
+
+def _show_progress(what: str, done: int, of: int) -> None:
+    show_live(f"{what}: {done} of {of} ({done / max(of, 1):.0%})")
+
+
+def _write(found: BenchReport, json_path: str | None, markdown: Path | None, report: Path | None) -> None:
+    tables = tables_of(found)
+    if json_path is not None:
+        write_json(json_path, to_document(found))
+    if report is not None:
+        write_bench_page(report / "bench.html", found)
+        say(f"the page: {report / 'bench.html'}")
+    _write_text(tables, json_path, markdown)
+    for name, why in found.left_out:
+        _log.warning("Left out: %s: %s", name, why)
+
+
+def _write_text(tables: Sequence[Any], json_path: str | None, markdown: Path | None) -> None:
+    if markdown is not None and str(markdown) != "-":
+        with written_whole(markdown) as temporary:
+            temporary.write_text(as_markdown(tables), encoding="utf-8")
+    if json_path != "-":
+        click.echo(as_markdown(tables) if str(markdown) == "-" else as_text(tables))
+
+
+def _recommend(request: AdviceRequest, profile: Path, json_path: str | None, markdown: Path | None) -> None:
+    check_can_write(profile)
+    found = _watched(advise, request)
+    best = found.row
+    write_profile(profile, best.choice.path, best.choice.options, found.measured)
+    if json_path is not None:
+        write_json(json_path, found.to_dict() | {"profile": str(profile)})
+    _write_text([recommendation_table(found)], json_path, markdown)
+    for row in found.rows:
+        if row.verdict == "refused":
+            say(f"{row.choice} is refused: {row.why}.")
+    say(f"Recommended: {best.choice}. Run it with: edgeclf run-stream --profile {shlex.quote(str(profile))} SOURCE")
+
+
+def _compare(
+    old: BenchReport, new: BenchReport, fail_over: float | None, json_path: str | None, markdown: Path | None
+) -> None:
+    found = compare(old, new)
+    if json_path is not None:
+        write_json(json_path, found.to_dict())
+    _write_text([comparison_table(found)], json_path, markdown)
+    for sentence in _remarks(found):
+        say(sentence)
+    if fail_over is not None and (slower := found.slower_by(fail_over)):
+        names = ", ".join(
+            f"{one.setting.model} {one.setting.backend} ({one.times.median:.2f} times as long)" for one in slower
+        )
+        raise CheckFailedError(f"Slower by more than {fail_over:.0%}, beyond noise: {names}.")
+
+
+def _remarks(found: Comparison) -> list[str]:
+    """Returns what has to be known to read a comparison."""
+    said = [f"{name}: {before} before, {after} now." for name, before, after in found.differences]
+    said += [
+        f"The machine's own best rate on {limit.device} with {limit.threads} threads is {times:.2f} times that of the "
+        "older run."
+        for limit, times in found.machine
+    ]
+    for settings, which in ((found.only_old, "older"), (found.only_new, "newer")):
+        if settings:
+            names = ", ".join(f"{one.model} {one.backend} {one.precision}" for one in settings)
+            said.append(f"Only in the {which} run: {names}.")
+    return said
+
+
+def _read(path: Path) -> BenchReport:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputFileError(f"{path}: the results cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise InputFileError(f"{path}: this is no JSON ({error}); give what `edgeclf bench --json` wrote.") from error
+    return from_document(document, str(path))
+
+
+def _check(
+    model: Sequence[Path],
+    show: Path | None,
+    compared: tuple[Path, Path] | None,
+    fail_over: float | None,
+    recommend: Path | None,
+    json_path: str | None,
+    markdown: Path | None,
+    report: Path | None,
+) -> None:
+    """Raises where the options do not go together, or results could not be written, before anything is measured."""
+    asked = [name for name, given in (("MODEL", model), ("--show", show), ("--compare", compared)) if given]
+    if len(asked) != 1:
+        raise UsageError(
+            "Give exported models to measure, or --show FILE.json, or --compare OLD.json NEW.json"
+            + (f"; not {' and '.join(asked)}." if asked else ".")
+        )
+    if fail_over is not None and compared is None:
+        raise UsageError("--fail-over judges what --compare finds; give --compare OLD.json NEW.json, too.")
+    if json_path == "-" and str(markdown) == "-":
+        raise UsageError("--json and --markdown cannot both go to standard output; give one of them a file.")
+    if recommend is not None and not model:
+        raise UsageError("--recommend chooses among exported models; give them.")
+    if report is not None:
+        if compared is not None or recommend is not None:
+            raise UsageError("--compare and --recommend have no page; leave --report out.")
+        check_can_draw()
+        check_can_write(report / "bench.html")
+    if markdown is not None:
+        check_can_write(markdown)
