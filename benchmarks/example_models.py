@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeclf_runtime.benchmark.real_frames import equal_slices, scaled
 from edgeclf_runtime.events import Events, open_recording
+from edgeclf_runtime.frames import FrameMaker
 from edgeclf_runtime.precision import Precision
-from edgeclf_runtime.preprocessing import create_preprocessing
 
 if TYPE_CHECKING:  # the measured processes load no PyTorch
     from edgeclf.hyperparameters import ModelName
@@ -23,30 +23,23 @@ ROOT = Path(__file__).parents[1]
 DEFAULT_SAMPLES = Path(os.environ.get("EDGECLF_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+def recording_of(samples: Path) -> Path:
+    """Returns the real EVT3 recording, else `samples/gestures.raw`."""
+    evt3 = samples / "recordings" / "evt3_sample.raw"
+    return evt3 if evt3.is_file() else ROOT / "samples" / "gestures.raw"
+
+
 def event_frames(samples: Path, height: int, width: int, count: int) -> tuple[NDArray[np.float32], str]:
     """Returns `count` event frames `[count, 2, height, width]` and the name of the recording that they are of.
 
-    It is the real EVT3 recording, else `samples/gestures.raw`, the coordinates scaled to the frame and the time cut
-    into equal slices.
+    The coordinates are scaled to the frame, and the whole recording's time is cut into equal slices.
     """
-    evt3 = samples / "recordings" / "evt3_sample.raw"
-    path = evt3 if evt3.is_file() else ROOT / "samples" / "gestures.raw"
+    path = recording_of(samples)
     recording = open_recording(path)
-    events = Events.concatenate(recording)
-    x, y = (
-        values.astype(np.int64) * to // of
-        for values, to, of in zip((events.x, events.y), (width, height), recording.sensor_size, strict=True)
-    )
-    t = events.t - events.t[0]
-    scaled = Events(t, x.astype(np.uint16), y.astype(np.uint16), events.p)
-    duration = int(t[-1]) // count + 1
-    histo = create_preprocessing("histo", (width, height), duration)
-    cuts = np.searchsorted(t, duration * np.arange(count + 1))
-    frames = [
-        histo(scaled[begin:end], duration * k).astype(np.float32, copy=True)
-        for k, (begin, end) in enumerate(itertools.pairwise(cuts))
-    ]
-    return np.stack(frames), path.name
+    events = Events.concatenate(scaled(recording, recording.sensor_size, (width, height)))
+    pieces = equal_slices(events, count)
+    make = FrameMaker("histo", {}, pieces[0].end_us - pieces[0].start_us, (width, height))
+    return np.stack([make(piece) for piece in pieces]), path.name
 
 
 def export_random(

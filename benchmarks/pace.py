@@ -5,9 +5,9 @@
 A ConvRNN (base 16) with random weights at 120×160 runs on the CPU over event frames of the real EVT3 recording (see
 `--samples`), back to back and with a frame each 33 ms, by the runtime and by `session.run` alone with ONNX Runtime's
 own settings, whose threads spin between frames. Candidates have processes of their own, their bursts take shuffled
-turns (see interleaving.py). Latency is a burst's median step; its ratio is that to the same program's back-to-back
-steps of the same round. The cost of a frame is the process's CPU time over the burst, waiting included, over its
-frames.
+turns (see `edgeclf_runtime.benchmark.turns`). Latency is a burst's median step; its ratio is that to the same program's
+back-to-back steps of the same round. The cost of a frame is the process's CPU time over the burst, waiting included,
+over its frames.
 """
 
 from __future__ import annotations
@@ -24,59 +24,36 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.backends import DeviceOptions
+from edgeclf_runtime.benchmark.bursts import timed
+from edgeclf_runtime.benchmark.candidates import Candidate
+from edgeclf_runtime.benchmark.runtime_candidates import open_edgeclf, open_ort
+from edgeclf_runtime.benchmark.turns import Server, interleaved
 from edgeclf_runtime.machine.processor import read_processor
-from edgeclf_runtime.session import Classifier
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
-from interleaving import Burst, interleaved, shown
+from interleaving import shown
 
 FRAMES = 32
 WARM_UP = 4
 
-Frames = NDArray[np.float32]
-Step = Callable[[Frames], object]
+PROGRAMS = {"edgeclf": open_edgeclf, "session.run": open_ort}
 
 
-def step_of_runtime(path: Path, threads: int) -> Step:
-    """Loads the model into the runtime."""
-    return Classifier.load(path, "cpu", threads=threads).step
-
-
-def step_of_onnxruntime(path: Path, threads: int) -> Step:
-    """Loads the model into ONNX Runtime, as it is set up by itself."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
-    feed = {s.input_name: np.zeros((1, *s.shape), np.float32) for s in contract.state}
-    feed["keep_memory"] = np.ones(1, np.float32)
-
-    def step(frame: Frames) -> None:
-        feed["frames"] = frame
-        outputs = session.run(contract.output_names, feed)
-        feed.update(zip((s.input_name for s in contract.state), outputs[2:], strict=True))
-
-    return step
-
-
-def open_paced(opens: Callable[[Path, int], Step], path: Path, threads: int, frames: Frames, pace_s: float) -> Burst:
+def open_paced(
+    opens: Callable[[Path, DeviceOptions], Candidate],
+    path: Path,
+    threads: int,
+    frames: NDArray[np.float32],
+    pace_ms: float,
+) -> Server:
     """Loads a candidate; a burst returns a step's seconds at the median, and the CPU seconds of a frame."""
-    step = opens(path, threads)
+    candidate = opens(path, DeviceOptions("cpu", threads))
 
     def burst() -> tuple[float, float]:
-        seconds = []
+        candidate.reset()
         cpu = time.process_time()
-        due = time.perf_counter()
-        for frame in frames:
-            due += pace_s
-            time.sleep(max(0.0, due - time.perf_counter()))
-            start = time.perf_counter()
-            step(frame[None])
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds[WARM_UP:]), (time.process_time() - cpu) / len(frames)
+        latencies, _ = timed(candidate.step, list(frames[:, None]), round(1e6 * pace_ms))
+        return float(np.median(latencies[WARM_UP:])) / 1e9, (time.process_time() - cpu) / len(frames)
 
     return burst
 
@@ -92,7 +69,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file for the results, as JSON")
     options = parser.parse_args(arguments)
     frames, source = event_frames(options.samples, 120, 160, FRAMES)
-    programs = {"edgeclf": step_of_runtime, "session.run": step_of_onnxruntime}
     processor = read_processor().name
     print(f"{processor}; a frame each {options.pace_ms:g} ms; median over {options.rounds} rounds (quartiles)\n")
     print("| threads | program | CPU time a frame, ms | back to back, ms | latency over back to back |")
@@ -102,12 +78,12 @@ def main(arguments: list[str] | None = None) -> None:
         path = export_random("ConvRNNClassifier", Path(folder), (120, 160))["fp32"]
         for threads in options.threads:
             opens = {
-                f"{name} {pace}": partial(open_paced, opens, path, threads, frames, pace / 1e3)
-                for name, opens in programs.items()
+                f"{name} {pace}": partial(open_paced, opens, path, threads, frames, pace)
+                for name, opens in PROGRAMS.items()
                 for pace in (0.0, options.pace_ms)
             }
             found = interleaved(opens, options.rounds, options.processes)
-            for name in programs:
+            for name in PROGRAMS:
                 free, paced = (found[f"{name} {pace}"] for pace in (0.0, options.pace_ms))
                 latency = [[statistics.median(p[0] for p in turn) for turn in kind] for kind in (free, paced)]
                 ratios = [slow / fast for fast, slow in zip(*latency, strict=True)]

@@ -27,8 +27,6 @@ import json
 import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,11 +35,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.backends import DeviceOptions
+from edgeclf_runtime.benchmark.bursts import timed
+from edgeclf_runtime.benchmark.runtime_candidates import open_openvino, open_ort
+from edgeclf_runtime.benchmark.turns import Server, interleaved
+from edgeclf_runtime.contract_file import read_contract
 from edgeclf_runtime.machine.processor import read_processor
 from edgeclf_runtime.precision import Precision
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
-from interleaving import Burst, by_round, interleaved, quartiles
+from interleaving import by_round, quartiles
 
 if TYPE_CHECKING:  # the measured processes load no PyTorch
     from edgeclf.hyperparameters import ModelName
@@ -57,8 +59,6 @@ MODELS: dict[ModelName, int] = {
 HEIGHT, WIDTH = 120, 160
 FRAMES = 32
 WARM_UP = 4
-
-Run = Callable[[Sequence[NDArray[Any]]], Sequence[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -94,69 +94,17 @@ def candidates() -> list[Candidate]:
     return found
 
 
-def open_onnxruntime(path: Path, threads: int) -> tuple[Run, Contract]:
-    """Loads a file into ONNX Runtime."""
-    import onnxruntime
+def open_burst(candidate: Candidate, path: Path, threads: int, frames: NDArray[np.float32]) -> Server:
+    """Loads a candidate; a burst returns the seconds that a step took, the median of a pass from zero state."""
+    opens = open_openvino if candidate.backend == "OpenVINO" else open_ort
+    program = opens(path, DeviceOptions("cpu", threads, bfloat16=candidate.bfloat16))
+    given = list(frames[:, None].astype(read_contract(path).edge_type))
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+    def burst() -> float:
+        program.reset()
+        return float(np.median(timed(program.step, given)[0][WARM_UP:])) / 1e9
 
-    def run(inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
-        outputs: list[NDArray[Any]] = session.run(
-            contract.output_names, dict(zip(contract.input_names, inputs, strict=True))
-        )
-        return outputs
-
-    return run, contract
-
-
-def open_openvino(path: Path, threads: int, bfloat16: bool) -> tuple[Run, Contract]:
-    """Converts a file to OpenVINO's representation and compiles it for the CPU."""
-    from edgeclf_runtime.backends.openvino import import_openvino
-
-    openvino = import_openvino()
-    _, contract = open_onnxruntime(path, 1)
-    model = openvino.convert_model(path)
-    model.reshape({port.any_name: [1, *port.partial_shape[1:]] for port in model.inputs})
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-    }
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
-
-    def run(inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
-        found = request.infer(dict(zip(contract.input_names, inputs, strict=True)), share_inputs=True)
-        return [found[name] for name in contract.output_names]
-
-    return run, contract
-
-
-def burst(run: Run, contract: Contract, frames: NDArray[np.float32]) -> float:
-    """Returns the seconds that a step took, the median of a pass over the frames from zero state."""
-    state = [np.zeros((1, *tensor.shape), contract.state_type) for tensor in contract.state]
-    keep = [np.ones(1, contract.edge_type)] if contract.state else []
-    given = [frame[None].astype(contract.edge_type) for frame in frames]
-    seconds = []
-    for frame in given:
-        start = time.perf_counter()
-        outputs = run([frame, *keep, *state])
-        seconds.append(time.perf_counter() - start)
-        state = list(outputs[2:])
-    return statistics.median(seconds[WARM_UP:])
-
-
-def open_burst(candidate: Candidate, path: Path, threads: int, frames: NDArray[np.float32]) -> Burst:
-    """Loads a candidate; returns what measures a burst of it."""
-    if candidate.backend == "OpenVINO":
-        run, contract = open_openvino(path, threads, candidate.bfloat16)
-    else:
-        run, contract = open_onnxruntime(path, threads)
-    return partial(burst, run, contract, frames)
+    return burst
 
 
 def measure(

@@ -5,7 +5,7 @@
 
 Both run a ConvRNN (base 16) with random weights on CPU over event frames of the real EVT3 recording (`--samples`; else
 of `samples/gestures.raw`), its state fed back. Candidates have processes of their own, their bursts take shuffled turns
-(see interleaving.py), and what is printed is the median over the rounds with the quartiles.
+(see `edgeclf_runtime.benchmark.turns`), and what is printed is the median over the rounds with the quartiles.
 
 `overhead`, at 120×160: the µs by which a step of the runtime's `Classifier`, and a frame of its streaming engine fed
 with frames that are there already, is longer than `session.run` alone in the same session. Each frame is run both ways,
@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from edgeclf_runtime.benchmark.turns import Server, interleaved
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.frames import frames_of
 from edgeclf_runtime.machine.processor import read_processor
@@ -39,7 +40,7 @@ from edgeclf_runtime.sources import FrameSource
 from edgeclf_runtime.streaming import StreamRun
 from edgeclf_runtime.tensor_file import TensorAttributes
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
-from interleaving import Burst, by_round, interleaved, shown
+from interleaving import by_round, shown
 
 FRAMES = 32
 WARM_UP = 4
@@ -70,7 +71,7 @@ class BareRun:
             self.feed[tensor.input_name] = value
 
 
-def open_pair(path: Path, threads: int, frames: Frames, by_engine: bool) -> Burst:
+def open_pair(path: Path, threads: int, frames: Frames, by_engine: bool) -> Server:
     """Loads the model; a burst runs each frame both ways, in turns, and returns the median of the differences in s."""
     backend = open_model(path, "cpu", threads)
     assert isinstance(backend, OnnxRuntimeBackend)
@@ -118,7 +119,7 @@ def _engine(classifier: Classifier, frames: Frames) -> Callable[[Frames], object
     return lambda _frame: next(predictions)
 
 
-def open_streams(path: Path, threads: int, frames: Frames, streams: int, together: bool) -> Burst:
+def open_streams(path: Path, threads: int, frames: Frames, streams: int, together: bool) -> Server:
     """Loads one classifier of so many streams, or as many of one; a burst returns frames a second."""
     sessions = 1 if together else streams
     each = streams // sessions
