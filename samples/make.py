@@ -27,8 +27,9 @@ from edgeclf.data_module import ClassificationDataModule
 from edgeclf.evaluation import evaluate
 from edgeclf.training import TrainerOptions, hyperparameters_for, train
 from edgeclf.utils_metrics import compute_kpis
-from edgeclf_export.demo import export_sample, find_samples, stream
-from edgeclf_export.report import stream_picture
+from edgeclf_export.demo import export_sample, stream
+from edgeclf_export.shipped import find_samples
+from edgeclf_export.stream_picture import stream_picture
 
 SAMPLES = Path(__file__).resolve().parent
 PICTURE = SAMPLES.parent / "docs" / "images" / "demo.png"

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from edgeclf.hyperparameters import HyperParameters
-from edgeclf_export.demo import export_sample, find_samples
+from edgeclf_export.demo import export_sample
 from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.formats import formats_table
+from edgeclf_export.shipped import find_samples
 from edgeclf_runtime.precision import PRECISIONS
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,17 @@ def test_the_readmes_program_streams_a_recording(
     (program,) = _programs_of("README.md")
     exec(program, {})
     assert "scissors" in capsys.readouterr().out
+
+
+def test_the_parity_pages_test_passes(gestures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = find_samples()
+    for source, name in ((samples.checkpoint, "best.ckpt"), (gestures, "best.onnx"), (samples.dataset, "dataset")):
+        (tmp_path / name).symlink_to(source)
+    monkeypatch.chdir(tmp_path)
+    (program,) = _programs_of("docs/parity.md")
+    names: dict[str, Callable[[], None]] = {}
+    exec(program, names)
+    names["test_parity"]()
 
 
 def test_the_preprocessing_pages_programs_run() -> None:

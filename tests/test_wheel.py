@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeclf_export.demo import export_sample, find_samples
+from edgeclf_export.demo import export_sample
+from edgeclf_export.shipped import find_samples
 
 ROOT = Path(__file__).parents[1]
 

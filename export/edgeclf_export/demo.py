@@ -12,35 +12,13 @@ from numpy.typing import NDArray
 
 from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.parity import ParityCheck, ParityReport
-from edgeclf_export.report import stream_picture, write_report
-from edgeclf_runtime.errors import InputFileError
+from edgeclf_export.shipped import Samples
+from edgeclf_export.stream_picture import stream_picture
 from edgeclf_runtime.files import written_whole
 from edgeclf_runtime.frames import open_frames
 from edgeclf_runtime.latency import LatencySummary
 from edgeclf_runtime.session import Classifier
 from edgeclf_runtime.streaming import StreamPrediction, StreamRun
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What the project ships: a checkpoint, a recording, and a small data set."""
-
-    checkpoint: Path
-    recording: Path
-    dataset: Path
-
-
-def find_samples() -> Samples:
-    """Returns the samples, inside the installed package or in the checkout.
-
-    Raises:
-        InputFileError: Where they are in neither.
-    """
-    here = Path(__file__).resolve()
-    for folder in (here.parent / "samples", here.parents[2] / "samples"):
-        if (folder / "gestures.ckpt").is_file():
-            return Samples(folder / "gestures.ckpt", folder / "gestures.raw", folder / "gestures")
-    raise InputFileError(f"{here.parent}: the samples are missing; install edgeclf again, or use a full checkout.")
 
 
 @dataclass(frozen=True)
@@ -85,9 +63,7 @@ def sample_parity(samples: Samples, model: Path) -> ParityCheck:
     return ParityCheck(samples.checkpoint, model, samples.dataset)
 
 
-def write_demo_report(
-    path: Path, samples: Samples, streamed: StreamResult, parity: ParityReport, labels: tuple[str, ...]
-) -> None:
+def write_demo_report(path: Path, samples: Samples, streamed: StreamResult, parity: ParityReport) -> None:
     """Writes the demo's page: the summary, the stream's picture, the KPIs."""
     facts = [
         ("checkpoint", samples.checkpoint.name),
@@ -96,4 +72,8 @@ def write_demo_report(
     ]
     if streamed.latency is not None:
         facts.append(("latency a frame", f"p50 {streamed.latency.p50_us:.0f} µs, p99 {streamed.latency.p99_us:.0f} µs"))
-    write_report(path, parity, facts, stream_picture(streamed.frames, streamed.predictions, labels))
+    from edgeclf_export.parity.page import write_parity_page
+
+    picture = stream_picture(streamed.frames, streamed.predictions, parity.labels)
+    caption = f"{samples.recording.name}: event frames, and the probability of each class over time."
+    write_parity_page(path, parity, facts, (picture, caption))

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeclf_export.commands.demo import demo
-from edgeclf_export.demo import find_samples
+from edgeclf_export.shipped import find_samples
 
 
 def test_samples_are_small_enough_to_ship() -> None:

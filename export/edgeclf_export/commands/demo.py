@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from edgeclf_export.commands.parity import run_parity
-from edgeclf_export.demo import export_sample, find_samples, sample_parity, stream, write_demo_report
-from edgeclf_runtime.console import json_option, say, verbosity_options, write_json
+from edgeclf_export.demo import export_sample, sample_parity, stream, write_demo_report
+from edgeclf_export.shipped import find_samples
+from edgeclf_runtime.console import json_option, progress, say, verbosity_options, write_json
 from edgeclf_runtime.errors import CheckFailedError
 
 
@@ -29,9 +29,8 @@ def demo(out: Path, json_path: str | None) -> None:
     say(f"2/3 streaming {samples.recording.name} …")
     streamed = stream(model, samples.recording, out / "predictions.jsonl")
     say("3/3 checking KPI parity with PyTorch …")
-    check = sample_parity(samples, model)
-    parity = run_parity(check)
-    write_demo_report(out / "report.html", samples, streamed, parity, check.labels)
+    parity = sample_parity(samples, model).run(progress)
+    write_demo_report(out / "report.html", samples, streamed, parity)
     accuracy = parity.kpis["accuracy"].exported
     if json_path is not None:
         document = {

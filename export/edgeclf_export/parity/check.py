@@ -1,109 +1,40 @@
-"""Parity: is the exported file still the same classifier, over a whole split of a data set?"""
+"""Runs both sides over a split of a data set and puts what they gave beside each other."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from edgeclf.checkpoint import Checkpoint, load_checkpoint
-from edgeclf.data.dataset import LabelledRecording, Split
+from edgeclf.checkpoint import load_checkpoint
+from edgeclf.data.dataset import Split
 from edgeclf.data_module import ClassificationDataModule
-from edgeclf.evaluation import RecordingLogits, evaluate
+from edgeclf.evaluation import RecordingLogits
 from edgeclf.utils_metrics import compute_kpis
-from edgeclf_runtime.contract import Contract
+from edgeclf_export.parity import statistics
+from edgeclf_export.parity.drift import Lockstep
+from edgeclf_export.parity.report import Drift, KpiComparison, ParityReport, Side
+from edgeclf_export.parity.sides import (
+    ExportedSide,
+    Footing,
+    MetavisionReference,
+    PyTorchReference,
+    Reference,
+    Watch,
+    unwatched,
+)
+from edgeclf_export.parity.tolerances import check_given, kpi_names
+from edgeclf_export.parity.tolerances import tolerances as chosen_tolerances
 from edgeclf_runtime.errors import UsageError
-from edgeclf_runtime.frames import open_frames
-from edgeclf_runtime.session import Classifier, Device
+from edgeclf_runtime.session import Classifier, DeviceOptions
 
 _log = logging.getLogger(__name__)
 
-RATE_TOLERANCE = 1e-3
-"""For KPIs between 0 and 1: an accuracy, a precision, a recall, an AUROC. Numbers of gestures must be equal by it."""
-
-SAME_SCORE = 1e-5
-"""Probabilities that differ by less are told apart by rounding alone; what that does to an AUROC is let through too."""
-
-TIME_TOLERANCE_MS = 1.0
-"""For times to prediction, which are multiples of `delta_t`: less than one frame."""
-
-
-@dataclass(frozen=True)
-class KpiComparison:
-    """One KPI on both sides; NaN (undefined on this split) equals NaN.
-
-    Attributes:
-        reference: The PyTorch model's.
-        exported: The exported file's.
-        tolerance: Largest difference that is let through.
-    """
-
-    reference: float
-    exported: float
-    tolerance: float
-
-    @property
-    def difference(self) -> float:
-        """Exported minus reference; 0 where both are undefined."""
-        if math.isnan(self.reference) and math.isnan(self.exported):
-            return 0.0
-        return self.exported - self.reference
-
-    @property
-    def difference_text(self) -> str:
-        """The difference for people to read."""
-        return f"{self.difference:+.1e}" if self.difference else "0"
-
-    @property
-    def passed(self) -> bool:
-        """Whether the difference is within the tolerance."""
-        return abs(self.difference) <= self.tolerance
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields of `parity --json`."""
-        return asdict(self) | {"difference": self.difference, "passed": self.passed}
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """What the comparison found; true where every KPI passed.
-
-    Attributes:
-        frames: Frames that both sides were run on.
-        top1_agreement: Share of them for which both name the same class.
-        max_abs_logit_difference: Largest difference of a logit.
-        kpis: The comparison of each KPI, by name.
-        results: Per recording, the exported side's logits.
-    """
-
-    frames: int
-    top1_agreement: float
-    max_abs_logit_difference: float
-    kpis: dict[str, KpiComparison]
-    results: list[RecordingLogits]
-
-    def __bool__(self) -> bool:
-        return bool(self.kpis) and all(kpi.passed for kpi in self.kpis.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the document of `parity --json`."""
-        return {
-            "passed": bool(self),
-            "frames": self.frames,
-            "top1_agreement": self.top1_agreement,
-            "max_abs_logit_difference": self.max_abs_logit_difference,
-            "kpis": {name: kpi.to_dict() for name, kpi in self.kpis.items()},
-        }
+ON_CPU = DeviceOptions("cpu")
 
 
 class ParityCheck:
-    """Both sides, ready to run: `exported_results`, a recording at a time, then `compare`.
+    """Both sides, ready to run.
 
     Args:
         checkpoint: The checkpoint, run in PyTorch.
@@ -111,98 +42,136 @@ class ParityCheck:
         dataset: The data set folder.
         split: Which of its splits.
         device: Where the exported file runs.
+        tolerances: By how much KPIs may differ, by name or by family (`precision`, `recall`, `auroc`, `t2p`); what is
+            left out is as the file's precision says.
+        drift: Whether to look at the state as well, which runs each side's step once more.
+        trusted: Load the checkpoint whatever it holds; see `load_checkpoint`.
+        metavision: The folder of a Metavision TorchScript export that is the reference in the checkpoint's place; how
+            frames are read and labelled is still the checkpoint's.
 
     Raises:
         InputFileError: Where a file cannot be used.
-        UsageError: Where the file was exported from another model, or the data set does not fit.
+        UsageError: Where a side is another classifier than the checkpoint, the data set does not fit, or there is no
+            such KPI to have a tolerance.
+        EdgeclfError: Where the exported file does not start on the device; see `Classifier.load`.
     """
 
     def __init__(
-        self, checkpoint: Path, model: Path, dataset: Path, split: Split = "test", device: Device = "cpu"
+        self,
+        checkpoint: str | Path,
+        model: str | Path,
+        dataset: str | Path,
+        split: Split = "test",
+        device: DeviceOptions = ON_CPU,
+        tolerances: Mapping[str, float] | None = None,
+        drift: bool = True,
+        trusted: bool = False,
+        metavision: str | Path | None = None,
     ) -> None:
-        self._checkpoint = load_checkpoint(checkpoint)
-        self._exported = Classifier.load(model, device)
-        _check_same_model(self._checkpoint, self._exported.contract, model)
-        data = ClassificationDataModule(self._checkpoint.hyperparameters.to_dict(), dataset)
-        self._batches = data.sequences(split)
+        loaded = load_checkpoint(checkpoint, trusted)
+        self._hyper = loaded.hyperparameters
+        footing = Footing.of(self._hyper)
+        classifier = Classifier.load(model, options=device)
+        if difference := Footing.of(classifier.contract).difference(footing):
+            raise UsageError(
+                f"{model}: this is another classifier than the checkpoint {checkpoint}: {difference}; export that "
+                "checkpoint."
+            )
+        if classifier.contract.checkpoint_sha256 != loaded.sha256:
+            _log.warning("%s was not exported from %s, but from another checkpoint.", model, checkpoint)
+        self._exported = ExportedSide(classifier, Path(model))
+        self._reference: Reference = (
+            PyTorchReference(loaded.build_model())
+            if metavision is None
+            else MetavisionReference(Path(metavision), footing)
+        )
+        self._data = ClassificationDataModule(self._hyper.to_dict(), dataset).sequences(split)
+        self._tolerances = dict(tolerances or {})
+        check_given(self._tolerances, kpi_names(self._hyper.labels))
+        self._drift = drift
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Name of each output."""
-        return self._exported.contract.labels
+        return self._hyper.labels
 
-    def __len__(self) -> int:
-        return len(self._batches.recordings)
+    def run(self, watch: Watch = unwatched) -> ParityReport:
+        """Runs both sides over every frame and compares them.
 
-    def exported_results(self) -> Iterator[RecordingLogits]:
-        """Runs the exported file; yields a recording at a time."""
-        for recording in self._batches.recordings:
-            yield _run_exported(self._exported, recording)
+        Args:
+            watch: Shows how far each side has come, such as `edgeclf_runtime.console.progress`.
 
-    def compare(self, exported: list[RecordingLogits]) -> ParityReport:
-        """Runs the PyTorch model and compares it with what the exported file gave."""
-        reference = evaluate(self._checkpoint.build_model(), self._batches)
-        of_path = {recording.path: recording for recording in exported}
-        exported = [of_path[recording.path] for recording in reference]
-        expected = torch.cat([recording.logits for recording in reference])
-        found = torch.cat([recording.logits for recording in exported])
-        hyper = self._checkpoint.hyperparameters
-        kpis = [
-            compute_kpis([recording.result() for recording in side], hyper.labels, hyper.frame_duration)
-            for side in (reference, exported)
-        ]
-        tolerances = dict.fromkeys((name for name in kpis[0] if name.endswith("_ms")), TIME_TOLERANCE_MS)
-        tolerances |= _auroc_tolerances(reference, hyper.labels)
+        Raises:
+            EdgeclfError: Where a recording cannot be read, a side fails on its frames, or no frame has a label.
+        """
+        order = {str(recording.path): k for k, recording in enumerate(self._data.recordings)}
+        reference = sorted(self._reference.run(self._data, watch), key=lambda recording: order[recording.path])
+        lockstep = self._lockstep()
+        exported = self._exported.run(self._data.recordings, watch, lockstep)
+        return self._report(reference, exported, None if lockstep is None else lockstep.result())
+
+    def _lockstep(self) -> Lockstep | None:
+        eager, classifier = self._reference.eager, self._exported.classifier
+        if not self._drift or eager is None or not Lockstep.fits(eager, classifier.contract):
+            return None
+        return Lockstep(eager, classifier.run, classifier.contract)
+
+    def _report(
+        self, reference: list[RecordingLogits], exported: list[RecordingLogits], drift: Drift | None
+    ) -> ParityReport:
+        labels, delta_t = self.labels, self._hyper.frame_duration
+        kpis, found = (
+            compute_kpis([recording.result() for recording in side], labels, delta_t) for side in (reference, exported)
+        )
+        precision = self._exported.classifier.contract.precision
+        tolerances = chosen_tolerances(tuple(kpis), precision, reference, labels, delta_t, self._tolerances)
+        disagreements, ties = statistics.disagreements_and_ties(reference, exported)
         return ParityReport(
-            frames=len(expected),
-            top1_agreement=float((expected.argmax(1) == found.argmax(1)).float().mean()),
-            max_abs_logit_difference=float((expected - found).abs().max()),
-            kpis={
-                name: KpiComparison(value, kpis[1][name], tolerances.get(name, RATE_TOLERANCE))
-                for name, value in kpis[0].items()
-            },
-            results=exported,
+            reference=Side(self._reference.name, reference, kpis),
+            exported=Side(self._exported.name, exported, found),
+            labels=labels,
+            delta_t=delta_t,
+            frames=sum(len(recording.labels) for recording in reference),
+            disagreements=disagreements,
+            ties=ties,
+            max_abs_logit_difference=statistics.largest_difference(reference, exported),
+            kpis={name: KpiComparison(value, found[name], tolerances[name]) for name, value in kpis.items()},
+            first_parting=statistics.first_parting(reference, exported, labels),
+            largest_parting=statistics.largest_parting(reference, exported, labels),
+            mcnemar=statistics.mcnemar(reference, exported),
+            drift=drift,
+            precision=precision,
         )
 
 
-def _auroc_tolerances(reference: list[RecordingLogits], labels: Sequence[str]) -> dict[str, float]:
-    """Returns by how much each AUROC may differ.
+def check_parity(
+    checkpoint: str | Path,
+    model: str | Path,
+    dataset: str | Path,
+    split: Split = "test",
+    device: DeviceOptions = ON_CPU,
+    tolerances: Mapping[str, float] | None = None,
+    drift: bool = True,
+) -> ParityReport:
+    """Returns how an exported file compares with its checkpoint over a split: true where every KPI is within tolerance.
 
-    It is the share of pairs of a frame that shows the class and one that does not in which the first has the larger
-    probability. Pairs whose probabilities are the same but for rounding may come out in either order, which for a
-    classifier that says the same of all frames is most of them.
+    Made for a test of one's own, which on failure says which KPIs differ, and by how much::
+
+        from edgeclf_export.parity import check_parity
+
+        def test_parity():
+            assert check_parity("best.ckpt", "best.onnx", "dataset")
+
+    Args:
+        checkpoint: As `ParityCheck` takes it.
+        model: As `ParityCheck` takes it.
+        dataset: As `ParityCheck` takes it.
+        split: As `ParityCheck` takes it.
+        device: As `ParityCheck` takes it.
+        tolerances: As `ParityCheck` takes them.
+        drift: As `ParityCheck` takes it.
+
+    Raises:
+        EdgeclfError: See `ParityCheck` and its `run`.
     """
-    right = torch.cat([recording.labels for recording in reference]).numpy()
-    scores = torch.cat([recording.logits for recording in reference]).double().softmax(1).numpy()
-    tolerances = {}
-    for k, label in enumerate(labels):
-        showing, others = scores[right == k, k], np.sort(scores[(right >= 0) & (right != k), k])
-        close = np.searchsorted(others, showing + SAME_SCORE) - np.searchsorted(others, showing - SAME_SCORE)
-        pairs = max(showing.size * others.size, 1)
-        tolerances[f"auroc_{label}"] = RATE_TOLERANCE + float(close.sum()) / pairs
-    return tolerances
-
-
-def _run_exported(classifier: Classifier, recording: LabelledRecording) -> RecordingLogits:
-    classifier.reset()
-    source = open_frames(recording.path, classifier.contract)
-    logits = np.stack([classifier.step(frame.data[None]).logits[0] for frame in source])
-    return RecordingLogits(
-        recording.path.stem,
-        torch.from_numpy(recording.labels),
-        torch.from_numpy(logits),
-        str(recording.path),
-        torch.from_numpy(recording.ends_us),
-    )
-
-
-def _check_same_model(checkpoint: Checkpoint, contract: Contract, model: Path) -> None:
-    hyper = checkpoint.hyperparameters
-    if contract.labels != hyper.labels or contract.frame_shape[1:] != (hyper.height, hyper.width):
-        raise UsageError(
-            f"{model}: this is another model than the checkpoint {checkpoint.path}: its outputs are "
-            f"{', '.join(contract.labels)} for frames of {contract.frame_shape[1]}×{contract.frame_shape[2]}, the "
-            f"checkpoint's {', '.join(hyper.labels)} for {hyper.height}×{hyper.width}; export that checkpoint."
-        )
-    if contract.checkpoint_sha256 != checkpoint.sha256:
-        _log.warning("%s was not exported from %s, but from another checkpoint.", model, checkpoint.path)
+    return ParityCheck(checkpoint, model, dataset, split, device, tolerances, drift).run()
