@@ -104,7 +104,7 @@ class Page:
 
 def _cell(text: str) -> str:
     mark = f' class="{text}"' if text in ("passed", "failed") else ""
-    return f"<td{mark}>{_escaped(text)}</td>"
+    return f"<td{mark}>{_escaped(text).replace('_', '_<wbr>')}</td>"  # where a name may break on a narrow screen
 
 
 def _shown(figure: Figure, caption: str) -> str:

@@ -30,5 +30,5 @@ def test_demo_prints_accuracy_latency_and_parity(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert {"rock", "paper", "scissors", "background"} == {line["label"] for line in lines}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "data:image/png;base64," in page
+    assert "data:image/svg+xml;base64," in page
     assert "http" not in page.replace("http-equiv", "")

@@ -24,7 +24,7 @@ from edgeclf_runtime.benchmark.compare import Comparison, compare
 from edgeclf_runtime.benchmark.document import from_document, to_document
 from edgeclf_runtime.benchmark.results import BenchReport
 from edgeclf_runtime.benchmark.run import Plan
-from edgeclf_runtime.commands.option_groups import place_options
+from edgeclf_runtime.commands.option_groups import device_options as where_options
 from edgeclf_runtime.console import (
     check_can_write,
     clear_live,
@@ -48,7 +48,7 @@ Found = TypeVar("Found")
 @click.command()
 @click.argument("model", nargs=-1, type=click.Path(path_type=Path))
 @beside_options
-@place_options
+@where_options(with_threads=False)
 @how_much_options
 @recommend_options
 @results_options

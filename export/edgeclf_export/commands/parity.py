@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 import click
-from click.core import ParameterSource
 
 from edgeclf.data.dataset import Split
 from edgeclf_export.parity import ParityCheck, ParityReport
 from edgeclf_export.parity.report import Drift, McNemar, Parting
-from edgeclf_runtime.commands.option_groups import device_options as device_option_group
+from edgeclf_runtime.commands.option_groups import device_options as where_options
 from edgeclf_runtime.console import check_can_write, json_option, progress, table, verbosity_options, write_json
 from edgeclf_runtime.errors import CheckFailedError
 from edgeclf_runtime.session import DeviceOptions
@@ -48,7 +47,7 @@ def _tolerances(_context: click.Context, _parameter: click.Parameter, values: tu
 @click.option("--trust-checkpoint", is_flag=True,
               help="Load a checkpoint that holds Python objects besides weights; it can run any code.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), metavar="DIR", help="Write parity.html there.")
-@device_option_group
+@where_options("cpu")  # what is compared shall be the same on every machine
 @json_option
 @verbosity_options
 def parity(
@@ -94,19 +93,6 @@ def parity(
         raise CheckFailedError(
             f"{model} is not the classifier that {right}: {', '.join(result.failed)} differ beyond tolerance."
         )
-
-
-def _cpu_unless_told(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Leaves the choice to `--provider` where that is given, which goes with no device."""
-    assert parameter.name is not None
-    given = context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-    return value if given or context.params.get("provider") is None else "auto"
-
-
-# What is compared shall be the same on every machine, so that a device is not taken because it happens to be there.
-for _option in parity.params:
-    if _option.name == "device":
-        _option.default, _option.callback = "cpu", _cpu_unless_told
 
 
 def kpi_table(result: ParityReport) -> str:

@@ -66,9 +66,7 @@ def _name_and_value(_context: click.Context, _parameter: click.Parameter, values
     return found
 
 
-_PLACE = (
-    click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True,
-                 help="Where to run. cuda is an error where it does not start; auto says what it chose."),
+_WHERE = (
     click.option("--provider", metavar="NAME",
                  help="Run on this execution provider of ONNX Runtime, e.g. TensorrtExecutionProvider; instead of "
                       "--device."),
@@ -87,11 +85,37 @@ _THREADS = click.option(
     help="Threads of one step on the CPU; by default as many as the process may use cores.",
 )
 
-place_options = option_group("device_options", DeviceOptions, *_PLACE)
-"""The options that say where a model runs, but for the threads, as the argument `device_options`."""
 
-device_options = option_group("device_options", DeviceOptions, *_PLACE, _THREADS)
-"""The options that say where a model runs, as the argument `device_options`."""
+def device_options(default: Device = "auto", with_threads: bool = True) -> Callable[[Decorated], Decorated]:
+    """Adds the options that say where a model runs to a command, which gets them as the argument `device_options`.
+
+    Args:
+        default: Where it runs unless the command line says.
+        with_threads: Whether `--threads` is one of them.
+    """
+
+    def make(
+        device: Device | None,
+        provider: str | None,
+        provider_options: dict[str, str],
+        allow_cpu_fallback: bool,
+        tf32: bool,
+        bfloat16: bool,
+        threads: int | None = None,
+    ) -> DeviceOptions:
+        # A provider stands in a device's place, so the default gives way to it.
+        chosen = device or ("auto" if provider else default)
+        return DeviceOptions(
+            chosen, threads, provider, provider_options, allow_cpu_fallback, tf32=tf32, bfloat16=bfloat16
+        )
+
+    device_option = click.option(
+        "--device",
+        type=click.Choice(get_args(Device)),
+        show_default=default,
+        help="Where to run. cuda is an error where it does not start; auto says what it chose.",
+    )
+    return option_group("device_options", make, device_option, *([_THREADS] if with_threads else []), *_WHERE)
 
 
 def given_over(before: DeviceOptions, given: DeviceOptions, context: click.Context) -> DeviceOptions:

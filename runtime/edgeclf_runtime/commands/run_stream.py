@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
     help="Run the model of a profile that `edgeclf bench --recommend` wrote, and as it says; give SOURCEs alone then. "
     "--threads and the like go before the profile's.",
 )
-@device_options
+@device_options()
 @click.option("--output", metavar="FILE.jsonl", help="Write the predictions here; - is standard output, the default.")
 @click.option(
     "--hdf5",

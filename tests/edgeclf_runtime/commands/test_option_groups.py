@@ -16,7 +16,7 @@ def given():
 
     @click.command()
     @click.argument("name")
-    @device_options
+    @device_options()
     @stream_options
     def command(name, device_options, stream_options):
         seen.append((name, device_options, stream_options))
