@@ -28,10 +28,10 @@ from edgeclf_runtime.backends import DeviceOptions
 from edgeclf_runtime.benchmark.bursts import timed
 from edgeclf_runtime.benchmark.candidates import Candidate
 from edgeclf_runtime.benchmark.runtime_candidates import open_edgeclf, open_ort
-from edgeclf_runtime.benchmark.turns import Server, interleaved
+from edgeclf_runtime.benchmark.turns import Server
 from edgeclf_runtime.machine.processor import read_processor
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
-from interleaving import shown
+from interleaving import interleaved, shown
 
 FRAMES = 32
 WARM_UP = 4

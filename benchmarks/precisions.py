@@ -38,12 +38,12 @@ from numpy.typing import NDArray
 from edgeclf_runtime.backends import DeviceOptions
 from edgeclf_runtime.benchmark.bursts import timed
 from edgeclf_runtime.benchmark.runtime_candidates import open_openvino, open_ort
-from edgeclf_runtime.benchmark.turns import Server, interleaved
+from edgeclf_runtime.benchmark.turns import Server
 from edgeclf_runtime.contract_file import read_contract
 from edgeclf_runtime.machine.processor import read_processor
 from edgeclf_runtime.precision import Precision
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
-from interleaving import by_round, quartiles
+from interleaving import by_round, interleaved, quartiles
 
 if TYPE_CHECKING:  # the measured processes load no PyTorch
     from edgeclf.hyperparameters import ModelName

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf_runtime.backends.onnx_runtime import OnnxRuntimeBackend
-from edgeclf_runtime.benchmark.turns import Server, interleaved
+from edgeclf_runtime.benchmark.turns import Server
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.frames import frames_of
 from edgeclf_runtime.machine.processor import read_processor
@@ -40,7 +40,7 @@ from edgeclf_runtime.sources import FrameSource
 from edgeclf_runtime.streaming import StreamRun
 from edgeclf_runtime.tensor_file import TensorAttributes
 from example_models import DEFAULT_SAMPLES, event_frames, export_random
-from interleaving import by_round, shown
+from interleaving import by_round, interleaved, shown
 
 FRAMES = 32
 WARM_UP = 4

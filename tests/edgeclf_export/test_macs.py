@@ -62,7 +62,9 @@ def written(model: onnx.ModelProto, contract: Contract, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("case", MODELS)
+@pytest.mark.parametrize(
+    "case", [name if name == "LeNetClassifier" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_every_model_in_fp32_and_int8(tmp_path, checkpoints, case):
     model, contract = traced(checkpoints[case], "fp32")
     in_float = written(model, contract, tmp_path / "fp32.onnx")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from edgeclf_runtime.benchmark.results import (
@@ -15,6 +19,9 @@ from edgeclf_runtime.benchmark.results import (
     Stages,
 )
 from edgeclf_runtime.errors import InputFileError
+
+_PERCENTILES = ("p50_us", "p95_us", "p99_us", "max_us")
+"""What there is of each stage of a frame."""
 
 
 def to_document(report: BenchReport) -> dict[str, Any]:
@@ -33,6 +40,23 @@ def to_document(report: BenchReport) -> dict[str, Any]:
     }
 
 
+def read_document(path: Path) -> BenchReport:
+    """Returns the report that `edgeclf bench --json` wrote to a file.
+
+    Raises:
+        InputFileError: Where the file cannot be read, or is no such document.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except OSError as error:
+        raise InputFileError(f"{path}: the results cannot be read ({error.strerror}).") from error
+    except RecursionError as error:
+        raise InputFileError(f"{path}: this is nested too deeply; give what `edgeclf bench --json` wrote.") from error
+    except ValueError as error:
+        raise InputFileError(f"{path}: this is no JSON ({error}); give what `edgeclf bench --json` wrote.") from error
+    return from_document(document, str(path))
+
+
 def from_document(document: Any, source: str) -> BenchReport:
     """Returns the report that a document holds; what a later version added to it is left out.
 
@@ -45,18 +69,15 @@ def from_document(document: Any, source: str) -> BenchReport:
     """
     try:
         return BenchReport(
-            machine=dict(document["machine"]),
+            machine=_plain_facts(document["machine"]),
             baseline=str(document["baseline"]),
-            timing_overhead_us=float(document["timing_overhead_us"]),
+            timing_overhead_us=_finite(document["timing_overhead_us"]),
             results=[_to_result(row) for row in document["results"]],
             stages=[_to_stages(row) for row in document["stages"]],
-            limits=[
-                Limit(str(row["device"]), int(row["threads"]), float(row["gmacs_per_second"]), str(row["reached_by"]))
-                for row in document["limits"]
-            ],
+            limits=[_to_limit(row) for row in document["limits"]],
             left_out=[(str(row["name"]), str(row["reason"])) for row in document["left_out"]],
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise InputFileError(
             f"{source}: this is not what `edgeclf bench --json` writes ({what}); measure again with this edgeclf."
@@ -84,41 +105,90 @@ def _to_result(row: Mapping[str, Any]) -> Result:
             backend=str(row["backend"]),
             device=str(row["device"]),
             precision=str(row["precision"]),
-            threads=int(row["threads"]),
-            streams=int(row["streams"]),
+            threads=_count(row["threads"]),
+            streams=_count(row["streams"]),
             pace=pace,
         ),
-        Latencies(
-            steps=int(row["steps"]),
-            p50_us=float(row["p50_us"]),
-            p95_us=float(row["p95_us"]),
-            p99_us=float(row["p99_us"]),
-            p999_us=float(row["p999_us"]),
-            max_us=float(row["max_us"]),
-            counts=[int(value) for value in row["counts"]],
-            edges_us=[float(value) for value in row["edges_us"]],
-            burst_p50_us=[[float(value) for value in process] for process in row["burst_p50_us"]],
-        ),
-        frames_per_second=float(row["frames_per_second"]),
-        cpu_us_per_frame=float(row["cpu_us_per_frame"]),
-        first_us=float(row["first_us"]),
-        load_ms=float(row["load_ms"]),
-        peak_rss_mb=float(row["peak_rss_mb"]),
-        energy_mj_per_frame=_number(row, "energy_mj_per_frame"),
-        late=_number(row, "late"),
-        ratio=None if ratio is None else Ratio(*(float(ratio[name]) for name in ("median", "low", "high"))),
+        _to_latencies(row),
+        frames_per_second=_positive(row["frames_per_second"]),
+        cpu_us_per_frame=_finite(row["cpu_us_per_frame"]),
+        first_us=_finite(row["first_us"]),
+        load_ms=_finite(row["load_ms"]),
+        peak_rss_mb=_finite(row["peak_rss_mb"]),
+        energy_mj_per_frame=_known(row["energy_mj_per_frame"]),
+        late=_known(row["late"]),
+        ratio=None if ratio is None else Ratio(*(_positive(ratio[name]) for name in ("median", "low", "high"))),
         macs=None if row["macs"] is None else int(row["macs"]),
-        share_of_limit=_number(row, "share_of_limit"),
+        share_of_limit=_known(row["share_of_limit"]),
     )
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
-    return None if row[name] is None else float(row[name])
+def _to_latencies(row: Mapping[str, Any]) -> Latencies:
+    counts = [int(value) for value in row["counts"]]
+    edges = [_positive(value) for value in row["edges_us"]]
+    if len(edges) != len(counts) + 1 or any(low >= high for low, high in pairwise(edges)):
+        raise ValueError("edges_us are not the borders of the bins of counts")
+    if min(counts, default=-1) < 0 or not any(counts):
+        raise ValueError("counts has no steps in it")
+    bursts = [[_positive(value) for value in process] for process in row["burst_p50_us"]]
+    if len({len(process) for process in bursts}) != 1 or not bursts[0]:
+        raise ValueError("burst_p50_us has not one median for every round of every process")
+    return Latencies(
+        steps=_count(row["steps"]),
+        p50_us=_positive(row["p50_us"]),
+        p95_us=_positive(row["p95_us"]),
+        p99_us=_positive(row["p99_us"]),
+        p999_us=_positive(row["p999_us"]),
+        max_us=_positive(row["max_us"]),
+        counts=counts,
+        edges_us=edges,
+        burst_p50_us=bursts,
+    )
 
 
 def _to_stages(row: Mapping[str, Any]) -> Stages:
     stages = {
-        str(stage): {str(name): float(value) for name, value in values.items()}
-        for stage, values in row["stages"].items()
+        str(stage): {name: _finite(values[name]) for name in _PERCENTILES} for stage, values in row["stages"].items()
     }
-    return Stages(str(row["model"]), int(row["threads"]), int(row["delta_t"]), int(row["frames"]), stages)
+    if not stages:
+        raise ValueError("a model has no stages")
+    return Stages(str(row["model"]), _count(row["threads"]), _count(row["delta_t"]), _count(row["frames"]), stages)
+
+
+def _to_limit(row: Mapping[str, Any]) -> Limit:
+    rate = _positive(row["gmacs_per_second"])
+    return Limit(str(row["device"]), _count(row["threads"]), rate, str(row["reached_by"]))
+
+
+def _plain_facts(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the facts that are words and numbers, which are all that this version writes."""
+    return {name: value for name, value in machine.items() if isinstance(value, (str, int, float))}
+
+
+def _count(value: Any) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError(f"{value} is no count")
+    return number
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no number")
+    return number
+
+
+def _positive(value: Any) -> float:
+    number = _finite(value)
+    if number <= 0:
+        raise ValueError(f"{value} is not over 0")
+    return number
+
+
+def _known(value: Any) -> float | None:
+    return None if value is None else _finite(value)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number of JSON's")

@@ -15,6 +15,13 @@ from edgeclf_runtime.machine.memory import read_memory
 from edgeclf_runtime.machine.packages import installed_wheels, package_version
 from edgeclf_runtime.machine.processor import read_processor
 
+LOAD = "load at the start"
+DATE = "date"
+"""What reports call when the run began, which whoever makes one adds."""
+
+VARYING = (LOAD, DATE)
+"""Facts that differ from run to run on one machine."""
+
 _PACKAGES = ("edgeclf", "numpy", "torch", "openvino")
 """Packages whose versions change what is measured, besides ONNX Runtime's wheels."""
 
@@ -43,7 +50,7 @@ def machine_facts(root: Path = Path("/")) -> dict[str, Any]:
         "limit of memory": _gigabytes(memory.limit),
         "energy by": _energy_source(root),
         "system": platform.platform(),
-        "load at the start": _load(),
+        LOAD: _load(),
         "Python": platform.python_version(),
         **{name: package_version(name) for name in _PACKAGES},
         **installed_wheels(),

@@ -33,6 +33,8 @@ _ON_PROCESSORS = (CPU_PROVIDER, OPENVINO_PROVIDER, "XnnpackExecutionProvider", "
                   "ACLExecutionProvider")  # fmt: skip
 """Providers that compute on the CPU, or as a rule do."""
 
+_FEW_CORES = 8
+
 _NOTHING = np.zeros((1, 0), np.float32)
 
 
@@ -77,9 +79,11 @@ class Work:
         return model_bytes([node], {"x": self.shape}, {"y": self.shape}, [tensor])
 
 
-# What a processor's caches hold, as larger ones are no faster, and would take seconds a burst on a small board; a GPU
-# has many times as many units to keep busy.
+# What a processor's caches hold, as larger ones are no faster, and would take seconds a burst on a small board; more
+# cores have more of them, and want a share of the work each that is worth starting; a GPU has many times as many units
+# to keep busy.
 _ON_CPU = {CONVOLUTION: Work("conv", 128, 32), PRODUCT: Work("product", 512)}
+_ON_MANY_CORES = {CONVOLUTION: Work("conv", 256, 32), PRODUCT: Work("product", 1024)}
 _ELSEWHERE = {CONVOLUTION: Work("conv", 256, 64), PRODUCT: Work("product", 2048)}
 
 
@@ -91,13 +95,15 @@ def probes(device_options: DeviceOptions, threads: int) -> list[Contender]:
         threads: Threads of a step on the CPU.
     """
     options = replace(device_options, threads=threads)
-    works = _ON_CPU if _is_for_cpu(options) else _ELSEWHERE
+    is_for_cpu = _is_for_cpu(options)
+    on_cpu = _ON_CPU if threads <= _FEW_CORES else _ON_MANY_CORES
+    works = on_cpu if is_for_cpu else _ELSEWHERE
     device = "cpu" if options.provider == CPU_PROVIDER else options.provider or options.device
     found = [
         Contender(Setting(name, "ort", device, "fp32", threads), partial(OnnxProduct, work, options), work.macs)
         for name, work in works.items()
     ]
-    if device in ("cpu", "auto") and works is _ON_CPU and _numpy_keeps_to(threads):
+    if device in ("cpu", "auto") and is_for_cpu and _numpy_keeps_to(threads):
         work = works[PRODUCT]
         setting = Setting(PRODUCT, "numpy", "cpu", "fp32", threads)
         found.append(Contender(setting, partial(NumpyProduct, work, threads), work.macs))
@@ -131,13 +137,16 @@ def limits(results: Sequence[Result]) -> list[Limit]:
 
 
 def with_shares(results: Sequence[Result], limits: Sequence[Limit]) -> list[Result]:
-    """Returns the results, each with its share of the limit on its device with as many threads, where there is one."""
+    """Returns the results, each with its share of the limit on its device with as many threads, where there is one.
+
+    Only files in fp32 have a share: in fewer bits a processor may multiply faster than the probes do in fp32.
+    """
     rates = {(limit.device, limit.threads): limit.gmacs_per_second for limit in limits}
     shared = []
     for result in results:
         setting = result.setting
         rate = rates.get((setting.device, setting.threads))
-        if rate is not None and result.macs is not None:
+        if rate is not None and result.macs is not None and setting.precision == "fp32":
             least_us = result.macs * setting.streams / (rate * 1e3)
             result = replace(result, share_of_limit=least_us / result.latencies.p50_us)
         shared.append(result)

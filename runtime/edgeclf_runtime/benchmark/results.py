@@ -100,10 +100,12 @@ class Result:
             the event frames that it was given.
         energy_mj_per_frame: Energy of the whole package or board over the frames, in mJ; None where nothing tells.
         late: Share of a paced run's frames that ended after the next one was due; None where there was no pace.
-        ratio: Against the baseline of its model, threads, streams and pace; None for the baseline itself.
+        ratio: Against the baseline of its model, device, threads, streams and pace; None for the baseline itself, and
+            where there is none.
         macs: Multiply-adds of a frame; None where they could not be counted.
         share_of_limit: Those over the best rate of this run on the same device with as many threads, as a share of the
-            median: 1 would be a model that computes as fast as the largest matrix product; None where there is none.
+            median: 1 would be a model that computes as fast as the largest matrix product; None where there is none,
+            or where the file is not in fp32, as what reached that rate was.
     """
 
     setting: Setting

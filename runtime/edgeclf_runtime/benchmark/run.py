@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,10 @@ LIMIT = "limit:"
 Progress = Callable[[int, int], None]
 """Called with how many steps of the measurement are done, and how many there are: processes and bursts."""
 
+_MANY_PROCESSES = 64
+
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -40,7 +45,7 @@ class Plan:
         seed: What the order of turns is shuffled by.
     """
 
-    frames: int = 100
+    frames: int = 50
     rounds: int = 8
     processes: int = 3
     warmup: int = 20
@@ -78,14 +83,21 @@ def measure(
         delta_t: How often a frame of each model is due in µs, by its name; a model without is not paced.
         plan: How much is measured.
         baseline: The backend that ratios are against.
-        progress: Called now and then.
+        progress: Called at the start, and then now and again.
 
     Returns:
         A result of each contender and pace, in order; and the names of those that could not be measured, with the
         reason, a sentence each.
     """
+    processes = plan.processes * len(contenders)
+    if processes > _MANY_PROCESSES:
+        _log.warning(
+            "%d processes will hold a model each at the same time, %d for each of %d candidates; where memory runs "
+            "out, measure fewer models, numbers of threads or of streams at once, or each in fewer processes.",
+            processes, plan.processes, len(contenders),
+        )  # fmt: skip
     requests = {k: _requests(contender, delta_t, plan) for k, contender in enumerate(contenders)}
-    count = _Count(plan.processes * (len(contenders) + plan.rounds * sum(map(len, requests.values()))), progress)
+    count = _Count(processes + plan.processes * plan.rounds * sum(map(len, requests.values())), progress)
     found: dict[tuple[int, Request], list[list[Burst]]] = {
         (k, request): [[] for _ in range(plan.processes)] for k, asked in requests.items() for request in asked
     }
@@ -169,10 +181,10 @@ def _with_ratios(measured: Sequence[_Measured], baseline: str) -> list[Result]:
 
 
 def _baseline_of(setting: Setting, measured: Sequence[_Measured], baseline: str) -> _Measured | None:
-    """Returns what a setting is compared with: on the same device and in fp32 where that was measured."""
+    """Returns what a setting is compared with: in fp32 where that was measured; None: with nothing."""
 
     def shared(other: Setting) -> tuple[object, ...]:
-        return other.model, other.threads, other.streams, other.pace
+        return other.model, other.device, other.threads, other.streams, other.pace
 
     found = [
         one
@@ -181,11 +193,7 @@ def _baseline_of(setting: Setting, measured: Sequence[_Measured], baseline: str)
         and shared(one.result.setting) == shared(setting)
         and not setting.model.startswith(LIMIT)
     ]
-    return min(
-        found,
-        key=lambda one: (one.result.setting.device != setting.device, one.result.setting.precision != "fp32"),
-        default=None,
-    )
+    return min(found, key=lambda one: one.result.setting.precision != "fp32", default=None)
 
 
 class _Count:
@@ -200,14 +208,19 @@ class _Count:
         self._of = of
         self._done = 0
         self._progress = progress
+        self._tell()
 
     def add(self) -> None:
         """Counts a step that has been done."""
         self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._of)
+        self._tell()
 
     def end(self) -> None:
         """Counts as done also what those would have been that were left out."""
-        if self._progress is not None and self._done < self._of:
-            self._progress(self._of, self._of)
+        if self._done < self._of:
+            self._done = self._of
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._done, self._of)

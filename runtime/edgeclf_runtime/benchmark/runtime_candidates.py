@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeclf_runtime.backends import DeviceOptions
-from edgeclf_runtime.backends.base import Array, last_line, padded
+from edgeclf_runtime.backends.base import Array, last_line, padded, settle_for_cpu
 from edgeclf_runtime.backends.openvino import import_openvino
 from edgeclf_runtime.backends.providers import import_onnxruntime
 from edgeclf_runtime.benchmark.candidates import Candidate
@@ -116,7 +116,8 @@ def open_edgeclf(path: Path, options: DeviceOptions, streams: int = 1) -> Candid
 def open_ort(path: Path, options: DeviceOptions, streams: int = 1) -> Candidate:
     """Loads an ONNX file into ONNX Runtime as it is set up by itself, but for its number of threads.
 
-    On CUDA it multiplies in float32 unless the options say otherwise, as this runtime does.
+    On CUDA it multiplies in float32 unless the options say otherwise, as this runtime does, and falls back to the CPU
+    where the options allow that.
 
     Raises:
         InputFileError: Where the file is not there, damaged, or of another kind.
@@ -128,34 +129,15 @@ def open_ort(path: Path, options: DeviceOptions, streams: int = 1) -> Candidate:
     path, contract = _onnx_contract(path)
     onnxruntime = import_onnxruntime()
     wanted = options.provider or (CPU_PROVIDER if options.device == "cpu" else CUDA_PROVIDER)
-    if wanted == CUDA_PROVIDER:
-        preload_libraries(onnxruntime)
-    listed = onnxruntime.get_available_providers()
-    if wanted not in listed:
-        if options.names_device:
-            raise DeviceError(
-                f"{wanted} was asked for, and the installed ONNX Runtime has only {', '.join(listed)}; install one "
-                "that has it."
-            )
-        wanted = CPU_PROVIDER
-    own = {"use_tf32": "1" if options.tf32 else "0"} if wanted == CUDA_PROVIDER else {}
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3  # errors; its warnings are for who wrote the graph
-    settings.intra_op_num_threads = options.threads or usable_cores()
-    providers: list[Any] = [(wanted, own | dict(options.provider_options))]
-    if wanted != CPU_PROVIDER:
-        providers.append(CPU_PROVIDER)
-    try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
-    except Exception as error:  # onnxruntime's own classes have no public base
-        if wanted != CPU_PROVIDER:
-            raise DeviceError(f"{wanted} does not start: {first_line(error)}.") from error
-        raise InputFileError(
-            f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export the checkpoint again."
-        ) from error
+    session = None if wanted == CPU_PROVIDER else _on_provider(onnxruntime, path, options, wanted)
+    if session is None:
+        try:
+            session = _plain_session(onnxruntime, path, options, CPU_PROVIDER)
+        except Exception as error:  # onnxruntime's own classes have no public base
+            raise InputFileError(
+                f"{path}: ONNX Runtime cannot load it ({first_line(error)}); export the checkpoint again."
+            ) from error
     used = session.get_providers()[0]
-    if used != wanted and options.names_device:
-        raise DeviceError(f"{wanted} was asked for, and ONNX Runtime runs on {used} instead.")
 
     def run(feed: Mapping[str, Array]) -> Sequence[Array]:
         outputs: list[Array] = session.run(contract.output_names, feed)
@@ -217,3 +199,40 @@ def _onnx_contract(path: Path) -> tuple[Path, Contract]:
     found = read_onnx(path)
     check_external_data(found)
     return path, Contract.from_metadata(found.metadata, str(path))
+
+
+def _on_provider(onnxruntime: Any, path: Path, options: DeviceOptions, wanted: str) -> Any:
+    """Returns a session on a provider; None where there is none and the CPU may stand in for it.
+
+    Raises:
+        DeviceError: Where it may not.
+    """
+    if wanted == CUDA_PROVIDER:
+        preload_libraries(onnxruntime)
+    listed = onnxruntime.get_available_providers()
+    if wanted not in listed:
+        problem = f"the installed ONNX Runtime has only {', '.join(listed)}"
+        settle_for_cpu(options, wanted, problem, "install one that has it")
+        return None
+    try:
+        session = _plain_session(onnxruntime, path, options, wanted)
+        problem = "its session runs without it"
+    except Exception as error:  # onnxruntime's own classes have no public base
+        session, problem = None, f"it does not start ({first_line(error)})"
+    if session is None or session.get_providers()[0] != wanted:
+        settle_for_cpu(options, wanted, problem, "install what it needs, as ONNX Runtime's documents say")
+        return None
+    return session
+
+
+def _plain_session(onnxruntime: Any, path: Path, options: DeviceOptions, provider: str) -> Any:
+    """Returns a session on a provider, with the CPU behind it."""
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3  # errors; its warnings are for who wrote the graph
+    settings.intra_op_num_threads = options.threads or usable_cores()
+    if provider == CPU_PROVIDER:
+        providers: list[Any] = [(CPU_PROVIDER, {})]
+    else:
+        own = {"use_tf32": "1" if options.tf32 else "0"} if provider == CUDA_PROVIDER else {}
+        providers = [(provider, own | dict(options.provider_options)), CPU_PROVIDER]
+    return onnxruntime.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)

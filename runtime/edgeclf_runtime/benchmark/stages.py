@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from edgeclf_runtime.backends.base import DeviceOptions
+from edgeclf_runtime.benchmark.real_frames import open_scaled
 from edgeclf_runtime.benchmark.results import Stages
+from edgeclf_runtime.benchmark.turns import Turns
 from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError
-from edgeclf_runtime.frames import open_frames
 from edgeclf_runtime.latency import LatencyHistogram
 from edgeclf_runtime.machine.cores import usable_cores
 from edgeclf_runtime.outputs import JsonLinesOutput
@@ -26,7 +25,8 @@ def measure_stages(model: Path, recording: Path, options: DeviceOptions, frames:
     """Streams a recording, again and again until there are enough frames, in a process of its own.
 
     Reading and preprocessing go on in threads of their own while the model runs, so the stages do not add up to the
-    time between two frames. Every prediction is written as a JSON line, to where nothing is kept.
+    time between two frames. Every prediction is written as a JSON line, to where nothing is kept. Coordinates of a
+    recording of another sensor than the model's are scaled to that one, which counts as decoding.
 
     Args:
         model: The exported file.
@@ -35,20 +35,18 @@ def measure_stages(model: Path, recording: Path, options: DeviceOptions, frames:
         frames: How many frames to measure.
 
     Raises:
-        UsageError: Where the recording does not fit the model, or holds no frame; or there is nothing to measure.
-        EdgeclfError: Where either cannot be opened, the model fails, or the process ends.
+        UsageError: Where there is nothing to measure.
+        EdgeclfError: Where the model or the recording cannot be opened, the model cannot take the recording's frames or
+            fails, the recording holds none, or the process ends.
     """
     if frames < 1:
         raise UsageError(f"The stages are measured on one frame at least, not {frames}.")
-    # A fresh interpreter, as a forked one would share what this one has started.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(_measure, model, recording, options, frames).result()
-        except BrokenProcessPool as error:
-            raise EdgeclfError(
-                f"{model}: the process that measured its stages was ended from outside, perhaps as memory ran out; "
-                "start again."
-            ) from error
+    # What opens the candidate of these turns makes of `_measure` something to be called without arguments.
+    with Turns({model: partial(partial, _measure, model, recording, options, frames)}, processes=1) as turns:
+        found: list[Stages] = turns.ask(model)
+        if not found:
+            raise EdgeclfError(turns.left_out[model])
+    return found[0]
 
 
 def _measure(model: Path, recording: Path, options: DeviceOptions, frames: int) -> Stages:
@@ -67,7 +65,7 @@ def _measure(model: Path, recording: Path, options: DeviceOptions, frames: int) 
 
 def _stream(classifier: Classifier, recording: Path, output: JsonLinesOutput, frames: int) -> RunStatistics:
     """Streams a recording from its start to its end, or a little further than to so many frames."""
-    stream = open_frames(recording, classifier.contract)
+    stream = open_scaled(classifier.contract, recording)
     with contextlib.closing(stream.source), StreamRun(classifier, [stream]) as run:
         for made, prediction in enumerate(run, start=1):
             output.write(prediction, run.frame)

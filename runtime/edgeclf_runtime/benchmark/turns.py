@@ -130,29 +130,6 @@ class Turns(Closing, Generic[Name]):
             self._processes = [served for served in self._processes if served[0] != name]
 
 
-def interleaved(opens: Mapping[str, Open], rounds: int, processes: int) -> dict[str, list[list[Any]]]:
-    """Returns what the bursts measured, by candidate, `[round][process]`; a first burst of each is left out.
-
-    Args:
-        opens: Loads each candidate; what it returns is called without arguments, for a burst each.
-        rounds: Bursts of each process.
-        processes: Processes of each candidate.
-
-    Raises:
-        EdgeclfError: Where a candidate cannot be measured.
-    """
-    found: dict[str, list[list[Any]]] = {name: [[None] * processes for _ in range(rounds)] for name in opens}
-    with Turns(opens, processes) as turns:
-        for name in opens:
-            turns.ask(name)  # what the first pass pays for is not asked here
-        for turn in range(rounds):
-            for name, number, _, answer in turns.round({key: [()] for key in opens}):
-                found[name][turn][number] = answer
-        if turns.left_out:
-            raise EdgeclfError(" ".join(f"{name}: {reason}" for name, reason in turns.left_out.items()))
-    return found
-
-
 class _CannotMeasureError(Exception):
     """Why a candidate cannot be measured, a sentence."""
 
@@ -237,6 +214,10 @@ def _interrupts_kept_from_it() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    from multiprocessing import resource_tracker
+
+    # The first process to be started brings the tracker up, which up to Python 3.11 unblocks the signal again.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -2,28 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
 from edgeclf_runtime.benchmark import bursts
-from edgeclf_runtime.benchmark.bursts import FramesFile, MeasuredCandidate, peak_memory, timed, timing_overhead_us
-
-
-def test_each_step_is_timed_alone_and_in_order():
-    given, seen = list("abcd"), []
-    waits = {"a": 0.03, "b": 0.0, "c": 0.06, "d": 0.0}
-
-    def step(what):
-        seen.append(what)
-        time.sleep(waits[what])
-
-    latencies, late = timed(step, given)
-    assert seen == given
-    assert late == 0
-    # No less than each took, whatever else the machine does.
-    assert all(latency >= 1e9 * waits[what] for what, latency in zip(given, latencies, strict=True))
+from edgeclf_runtime.benchmark.bursts import (
+    FramesFile,
+    MeasuredCandidate,
+    Opening,
+    peak_memory,
+    timed,
+    timing_overhead_us,
+)
+from edgeclf_runtime.benchmark.candidates import Candidate
 
 
 class Clock:
@@ -31,6 +23,7 @@ class Clock:
 
     def __init__(self):
         self.now = 1_000_000
+        self.cpu = 0
 
     def perf_counter_ns(self):
         return self.now
@@ -39,12 +32,52 @@ class Clock:
         self.now += round(1e9 * seconds)
 
     def process_time_ns(self):
-        return 0
+        return self.cpu
 
 
-def test_a_paced_step_begins_when_it_is_due_or_once_the_one_before_has_ended(monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that bursts are measured by."""
     clock = Clock()
     monkeypatch.setattr(bursts, "time", clock)
+    return clock
+
+
+class Takes(Candidate):
+    """Its first step takes 500 ns, and each one after it 100 ns of the clock and 250 ns of the CPU."""
+
+    device = "pretended"
+
+    def __init__(self, clock):
+        self._clock = clock
+        self._steps = 0
+
+    def step(self, frames):
+        self._steps += 1
+        self._clock.now += 500 if self._steps == 1 else 100
+        self._clock.cpu += 250
+        return frames
+
+    def reset(self):
+        self._clock.now += 7
+
+    def close(self):
+        pass
+
+
+def test_each_step_is_timed_alone_and_in_order(clock):
+    seen = []
+
+    def step(took):
+        seen.append(took)
+        clock.now += took
+
+    latencies, late = timed(step, [30, 0, 60, 7])
+    assert seen == latencies.tolist() == [30, 0, 60, 7]
+    assert late == 0
+
+
+def test_a_paced_step_begins_when_it_is_due_or_once_the_one_before_has_ended(clock):
     began = []
 
     def step(took):
@@ -106,13 +139,15 @@ def test_every_burst_runs_the_same_frames_from_zero_state(pretended, tmp_path):
     assert [line.split()[0] for line in lines] == (["reset"] + ["step"] * 4) * 2
 
 
-def test_cpu_time_is_that_of_all_threads_and_not_of_sleep(pretended, tmp_path):
+def test_what_a_burst_takes_of_the_time_and_of_the_cpu(clock, tmp_path):
     file = FramesFile.write(tmp_path / "a.npy", np.ones((3, 1), np.float32), most_streams=1)
-    measured = MeasuredCandidate(lambda: pretended.open_sleeper(30, 5), file, 1, warmup=0)
+    measured = MeasuredCandidate(lambda: Takes(clock), file, 1, warmup=0)
     burst = measured("burst", 3)
-    assert burst.cpu_ns >= 15e6
-    assert burst.wall_ns >= burst.latencies_ns.sum() >= 105e6
-    assert burst.wall_ns - burst.cpu_ns >= 60e6  # what it slept
+    assert burst.latencies_ns.tolist() == [100] * 3
+    assert (burst.wall_ns, burst.cpu_ns) == (300, 750)  # of more than one thread
+    paced = measured("burst", 3, 1)
+    assert paced.latencies_ns.tolist() == [100] * 3
+    assert (paced.wall_ns, paced.cpu_ns) == (3100, 750)  # waiting included
 
 
 def test_energy_is_that_of_the_burst(pretended, tmp_path, monkeypatch):
@@ -142,19 +177,23 @@ def test_energy_is_that_of_the_burst(pretended, tmp_path, monkeypatch):
     assert measured("burst", 3).joules is None
 
 
-def test_the_first_step_and_the_warm_up_come_before_the_bursts(pretended, tmp_path):
+def test_the_first_step_and_the_warm_up_come_before_the_bursts(clock, monkeypatch, tmp_path):
     file = FramesFile.write(tmp_path / "a.npy", np.ones((3, 1), np.float32), most_streams=1)
-    opened = []
+    monkeypatch.setattr(bursts, "STARTED_NS", clock.now - 3000)
+    reads = FramesFile.read
+
+    def read(*arguments):
+        clock.now += 10_000
+        return reads(*arguments)
 
     def opens():
-        opened.append(pretended.open_sleeper(sleep_ms=20))
-        return opened[0]
+        clock.now += 40
+        return Takes(clock)
 
-    begin = time.perf_counter_ns()
+    monkeypatch.setattr(FramesFile, "read", read)
     measured = MeasuredCandidate(opens, file, 1, warmup=4)
-    opening = measured("opening")
-    assert opening.device == "pretended"
-    assert 20e6 <= opening.first_ns < time.perf_counter_ns() - begin - 4 * 20e6  # the four others are not in it
+    assert clock.cpu == 5 * 250
+    assert measured("opening") == Opening("pretended", load_ns=3040, first_ns=500)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="as Linux tells it")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeclf_runtime.benchmark.compare import compare
+from edgeclf_runtime.benchmark.facts import DATE, LOAD, machine_facts
 from edgeclf_runtime.benchmark.results import BenchReport, Latencies, Limit, Result, Setting
 from edgeclf_runtime.errors import UsageError
 
@@ -67,6 +68,38 @@ def test_what_one_run_alone_has_and_what_the_machine_did():
     document = found.to_dict()
     assert document["changes"][0]["backend"] == "edgeclf"
     assert document["only_new"][0]["threads"] == 1
+
+
+def test_one_machine_does_not_differ_from_itself(monkeypatch):
+    facts = []
+    for load in (0.0, 1.0):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, load, load), raising=False)
+        facts.append(machine_facts() | {DATE: f"2026-01-0{load:.0f}"})
+    assert facts[0][LOAD] != facts[1][LOAD]
+    old, new = (report(result(SETTING, bursts(1000, 0)), machine=one) for one in facts)
+    assert compare(old, new).differences == []
+
+
+def test_what_the_newer_run_could_not_measure_is_lost():
+    other = replace(SETTING, backend="eager", precision="fp16", device="cuda")
+    settings = [SETTING, replace(SETTING, pace="paced"), other, replace(other, threads=1), replace(other, streams=4)]
+    old = report(*(result(one, bursts(1000, 0)) for one in settings))
+    # What could not be opened is called by the device that was asked for.
+    lost = replace(other, device="auto").name
+    new = replace(report(result(SETTING, bursts(1000, 0))), left_out=[(lost, "It failed."), ("the stages", "Why.")])
+    found = compare(old, new)
+    assert found.only_old == settings[1:]
+    assert found.lost == [("best: eager fp16 on cuda, 2 threads, 1 stream", "It failed.")]
+    assert found.to_dict()["lost"] == [{"name": found.lost[0][0], "reason": "It failed."}]
+    assert compare(new, new).lost == []
+
+
+def test_a_run_that_lost_everything_at_every_pace():
+    settings = [SETTING, replace(SETTING, pace="paced")]
+    old = report(*(result(one, bursts(1000, 0)) for one in settings))
+    found = compare(old, replace(report(), left_out=[(SETTING.name, "It died.")]))
+    assert found.changes == []
+    assert found.lost == [(one.name, "It died.") for one in settings]
 
 
 def test_runs_of_different_things_cannot_be_compared():

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
-from edgeclf_runtime.benchmark.document import from_document, to_document
+from edgeclf_runtime.benchmark.document import from_document, read_document, to_document
 from edgeclf_runtime.benchmark.results import (
     BenchReport,
     Latencies,
@@ -76,6 +77,29 @@ def test_what_a_later_version_added_is_left_out():
         (["limits", 0], {}),
         (["left_out"], [["a", "b"]]),
         (["machine"], 5),
+        (["timing_overhead_us"], math.nan),
+        (["results", 0, "p999_us"], math.inf),
+        (["results", 0, "p50_us"], 0),
+        (["results", 0, "load_ms"], 10**400),
+        (["results", 0, "steps"], math.inf),
+        (["results", 0, "threads"], 0),
+        (["results", 0, "counts"], []),
+        (["results", 0, "counts"], [1, 2, 3]),
+        (["results", 0, "counts"], [0, 0]),
+        (["results", 0, "counts"], [7, -1]),
+        (["results", 0, "edges_us"], [8.0, 9.0]),
+        (["results", 0, "edges_us"], [8.0, 8.0, 9.0]),
+        (["results", 0, "edges_us"], [0.0, 8.0, 9.0]),
+        (["results", 0, "burst_p50_us"], []),
+        (["results", 0, "burst_p50_us"], [[]]),
+        (["results", 0, "burst_p50_us"], [[1.0, 2.0], [1.0]]),
+        (["results", 0, "burst_p50_us"], [[1.0, 0.0]]),
+        (["results", 0, "burst_p50_us"], [[1.0, math.nan]]),
+        (["results", 1, "ratio", "low"], -1),
+        (["stages", 0, "stages"], {}),
+        (["stages", 0, "stages", "decode"], {"p50_us": 1.0}),
+        (["stages", 0, "delta_t"], 0),
+        (["limits", 0, "gmacs_per_second"], 0),
     ],
 )
 def test_what_is_no_report(place, value):
@@ -88,6 +112,41 @@ def test_what_is_no_report(place, value):
         InputFileError, match=r"^old\.json: this is not what `edgeclf bench --json` writes \(.+\); meas"
     ):
         from_document(document, "old.json")
+
+
+def test_facts_of_a_later_version_that_are_no_words_are_left_out():
+    document = to_document(REPORT)
+    document["machine"]["cores"] = {"fast": 4}
+    assert from_document(document, "a.json").machine == {"processor": "Cortex-A76 ☕"}
+
+
+def test_a_file(tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(to_document(REPORT)))
+    assert read_document(path) == REPORT
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "this is no JSON"),
+        (b"\xff\xfe", "this is no JSON"),
+        (b"[" * 100_000, "this is nested too deeply"),
+        (json.dumps(to_document(replace(REPORT, timing_overhead_us=math.nan))).encode(), "NaN is no number"),
+        (b'{"results": 1e999}', "this is not what"),
+    ],
+)
+def test_files_that_hold_no_report(tmp_path, content, why):
+    path = tmp_path / "old.json"
+    path.write_bytes(content)
+    with pytest.raises(InputFileError, match=rf"^{path}: .*{why}.*`edgeclf bench"):
+        read_document(path)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    for path in (tmp_path, tmp_path / "gone.json"):
+        with pytest.raises(InputFileError, match=rf"^{path}: the results cannot be read \(.+\)\.$"):
+            read_document(path)
 
 
 @pytest.mark.parametrize("document", [[], {}, None, 3, "text", {"passed": True}])

@@ -109,6 +109,11 @@ def test_other_devices_get_more_to_do():
         assert min(one.macs or 0 for one in found) > 1e9
 
 
+def test_many_cores_get_more_to_do():
+    few, many = (probes(CPU, threads) for threads in (8, 9))
+    assert min(one.macs or 0 for one in many) > max(one.macs or 0 for one in few)
+
+
 def test_other_providers_that_compute_on_the_cpu_do_not():
     found = probes(DeviceOptions(provider="OpenVINOExecutionProvider"), 2)
     assert [(one.setting.backend, one.setting.device) for one in found] == [("ort", "OpenVINOExecutionProvider")] * 2
@@ -170,6 +175,7 @@ def test_limits_and_shares():
         row(replace(model, streams=4, pace="paced"), 200, [[200]], 2_000_000),
         row(replace(model, threads=2), 200, [[1]], 9_000_000),
         row(replace(model, device="cuda"), 200, [[1]], 2_000_000),
+        row(replace(model, precision="int8"), 200, [[1]], 2_000_000),
         row(replace(model, backend="eager"), 200, [[1]], None),
     ]
     found = limits(results)
@@ -177,6 +183,6 @@ def test_limits_and_shares():
     shared = with_shares(results, found)
     shares = [result.share_of_limit for result in shared]
     assert shares[:6] == pytest.approx([0.8, 0.9, 1.0, 0.2, 0.8, 0.5], rel=1e-12)
-    assert shares[6:] == [None, None]
+    assert shares[6:] == [None, None, None]
     assert [replace(result, share_of_limit=None) for result in shared] == results
     assert limits(results[3:]) == []

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeclf_runtime.benchmark.real_frames import event_frames
+from edgeclf_runtime.benchmark.real_frames import event_frames, open_scaled
 from edgeclf_runtime.errors import InputFileError, UsageError
 from edgeclf_runtime.frames import open_frames
 from edgeclf_runtime.preprocessing import preprocessing_names
+from edgeclf_runtime.sources.recording import RecordingSource
 from edgeclf_runtime.tensor_file import TensorAttributes, write_tensor_file
 
 PLAIN = {"preprocess_kwargs": {"max_incr_per_pixel": 2}, "sensor_size": (32, 24), "frame_shape": (2, 24, 32)}
@@ -61,7 +62,7 @@ def test_real_recordings_and_every_preprocessing(tiny, shared_data, recording, p
         tiny, preprocess=preprocess, preprocess_kwargs={}, sensor_size=(160, 120), delta_t=33_000,
         frame_shape=(channels, 60, 80),
     )  # fmt: skip
-    found = event_frames(contract, shared_data / "recordings" / recording, 5, (640, 480))
+    found = event_frames(contract, shared_data / "recordings" / recording, 5)
     assert found.shape == (5, channels, 60, 80)
     assert np.isfinite(found).all()
     assert all(frame.any() for frame in found)
@@ -90,3 +91,28 @@ def test_a_model_is_not_measured_on_zeros(tiny, tmp_path, write_dat):
 def test_files_that_are_not_there(tiny, tmp_path):
     with pytest.raises(InputFileError, match="there is no such file"):
         event_frames(tiny, tmp_path / "gone.raw", 4)
+
+
+def test_what_was_wrong_with_a_scaled_recording_is_told(tiny, write_dat, random_events):
+    events = [*random_events(50, 20_000, 1), (20_000, 40, 0, 1)]
+    path = write_dat("a.dat", events)
+    plain, larger = open_frames(path, tiny), open_scaled(replace(tiny, sensor_size=(64, 48)), path)
+    for stream in (plain, larger):
+        for _ in stream:
+            pass
+    assert larger.source.sensor_size == (64, 48)
+    assert larger.problems == plain.problems != []
+    assert larger.damage == plain.damage != {}
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_sources_are_closed(tiny, write_dat, random_events, monkeypatch, fails):
+    closed = []
+    monkeypatch.setattr(RecordingSource, "close", lambda source: closed.append(source.name))
+    path = write_dat("a.dat", random_events(50, 20_000, 1))
+    if fails:
+        with pytest.raises(UsageError, match="makes 2 channels"):
+            event_frames(replace(tiny, frame_shape=(3, 12, 16)), path, 2)
+    else:
+        event_frames(tiny, path, 2)
+    assert closed == [str(path)]

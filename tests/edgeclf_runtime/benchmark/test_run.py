@@ -36,7 +36,7 @@ def test_two_candidates_of_two_processes(write_model):
         contenders, {"tiny": FRAMES}, {"tiny": 2000}, plan, "edgeclf", lambda *done: told.append(done)
     )
     assert left_out == []
-    assert told == [(k, 28) for k in range(1, 29)]  # 4 processes, and 2 bursts of each in 3 rounds
+    assert told == [(k, 28) for k in range(29)]  # 4 processes, and 2 bursts of each in 3 rounds
     assert [(r.setting.backend, r.setting.pace, r.setting.device) for r in results] == [
         ("edgeclf", "back-to-back", "cpu"),
         ("edgeclf", "paced", "cpu"),
@@ -53,8 +53,6 @@ def test_two_candidates_of_two_processes(write_model):
         assert 10 < result.peak_rss_mb < 1000
         assert result.macs == (123 if result.setting.backend == "edgeclf" else None)
         assert (result.late is not None) == is_paced
-        if is_paced:
-            assert result.frames_per_second <= 500  # the pace
         assert (result.ratio is None) == (result.setting.backend == "edgeclf")
     by_pace = {pace: [r for r in results if r.setting.pace == pace] for pace in ("back-to-back", "paced")}
     for baseline, other in by_pace.values():
@@ -64,23 +62,14 @@ def test_two_candidates_of_two_processes(write_model):
 
 def test_streams_are_frames_of_their_own_and_all_count(pretended, tmp_path):
     frames = 1 + np.arange(4, dtype=np.float32)[:, None]
-    opens = [
-        partial(pretended.open_sleeper, 5, notes=str(tmp_path / "three")),
-        partial(pretended.open_sleeper, 5, notes=str(tmp_path / "one")),
-    ]
-    contenders = [Contender(setting("a", streams=3), opens[0]), Contender(setting("a", streams=1), opens[1])]
+    opens = partial(pretended.open_sleeper, notes=str(tmp_path / "three"))
     plan = Plan(frames=4, rounds=1, processes=1, warmup=0)
-    (three, one), _ = measure(contenders, {"tiny": frames}, {}, plan, "a")
+    (three,), _ = measure([Contender(setting("a", streams=3), opens)], {"tiny": frames}, {}, plan, "a")
     # The first step alone, then the burst; who is given frames overwrites the first of them.
     first, reset, *burst = (tmp_path / "three").read_text().splitlines()
     assert (first, reset) == ("step (3, 1) [1, 2, 3]", "reset")
     assert [line.split("[")[1] for line in burst[1:]] == ["2, 3, 4]", "3, 4, 1]", "4, 1, 2]"]
     assert three.latencies.steps == 4
-    took_us = three.latencies.steps / three.frames_per_second * 1e6 * 3
-    assert took_us == pytest.approx(4 * np.mean(three.latencies.burst_p50_us), rel=0.9)
-    assert three.frames_per_second <= 3 * 200
-    assert one.frames_per_second <= 200
-    assert (three.ratio, one.ratio) == (None, None)  # each is its own baseline
 
 
 def test_what_cannot_run_is_left_out_with_its_reason(pretended, tmp_path):
@@ -118,11 +107,14 @@ def test_peak_memory_is_the_candidate_s_and_not_the_frames_s(pretended):
 
 
 class NoProcesses:
-    """Stands for `Turns`: a step of contender k takes k + 1 µs, and every burst half a joule."""
+    """Stands for `Turns`: a step of contender k takes k + 1 µs, a burst 1 ms, 30 µs of the CPU, and half a joule."""
 
-    def __init__(self, opens, *_):
+    devices = ("cpu",)
+
+    def __init__(self, opens, processes, *_):
         self.left_out = {}
         self._names = list(opens)
+        self._processes = processes
 
     def __enter__(self):
         return self
@@ -132,14 +124,53 @@ class NoProcesses:
 
     def round(self, requests):
         for k in self._names:
-            for request in requests[k]:
-                yield k, 0, request, Burst(np.full(request[1], 1000 * (k + 1)), 0.0, 1, 1, 0.5)
+            for number, request in itertools.product(range(self._processes), requests[k]):
+                yield k, number, request, Burst(np.full(request[1], 1000 * (k + 1)), 0.25, 1_000_000, 30_000, 0.5)
 
-    def ask(self, _name, what):
-        return [Opening("cpu", 5, 6)] if what == "opening" else [7]
+    def ask(self, k, what):
+        return [Opening(self.devices[k % len(self.devices)], 5_000_000, 6_000)] if what == "opening" else [7_000_000]
 
 
-def test_the_baseline_is_of_the_same_model_threads_streams_and_pace(monkeypatch, pretended):
+@pytest.fixture
+def no_processes(monkeypatch):
+    """`NoProcesses`, in which everything is measured."""
+    monkeypatch.setattr("edgeclf_runtime.benchmark.run.Turns", NoProcesses)
+    return NoProcesses
+
+
+@pytest.mark.usefixtures("no_processes")
+def test_what_bursts_come_to(pretended):
+    contenders = [Contender(setting("a", streams=streams), pretended.open_sleeper) for streams in (3, 1)]
+    plan = Plan(frames=5, rounds=2, processes=1, paced_frames=10)
+    results, _ = measure(contenders, {"tiny": FRAMES}, {"tiny": 1000}, plan, "a")
+    three, three_paced, one, one_paced = results
+    # Back to back over the time of the steps, of 1 µs and of 2 µs; paced over that of the bursts, of 1 ms each.
+    assert [result.frames_per_second for result in (three, one)] == pytest.approx([3e6, 0.5e6])
+    assert [result.frames_per_second for result in (three_paced, one_paced)] == pytest.approx([30_000, 10_000])
+    assert [result.cpu_us_per_frame for result in results] == pytest.approx([2, 1, 6, 3])
+    assert [result.late for result in results] == [None, 0.25, None, 0.25]
+    assert [result.ratio for result in results] == [None] * 4  # each is its own baseline
+    assert {(result.first_us, result.load_ms, result.peak_rss_mb) for result in results} == {(6, 5, 7)}
+
+
+def test_there_is_no_ratio_across_devices(no_processes, monkeypatch, pretended):
+    monkeypatch.setattr(no_processes, "devices", ("cuda", "cpu"))
+    contenders = [Contender(setting(name), pretended.open_sleeper) for name in "abcd"]
+    results, _ = measure(contenders, {"tiny": FRAMES}, {}, Plan(2, 1, 1), "a")
+    assert [result.setting.device for result in results] == ["cuda", "cpu", "cuda", "cpu"]
+    assert [result.ratio and result.ratio.median for result in results] == [None, None, 1 / 3, None]
+
+
+@pytest.mark.usefixtures("no_processes")
+@pytest.mark.parametrize(("processes", "warns"), [(32, False), (33, True)])
+def test_many_processes_are_warned_of(pretended, caplog, processes, warns):
+    contenders = [Contender(setting(name), pretended.open_sleeper) for name in "ab"]
+    measure(contenders, {"tiny": FRAMES}, {}, Plan(2, 1, processes), "a")
+    assert ("66 processes will hold a model each" in caplog.text) == warns
+
+
+@pytest.mark.usefixtures("no_processes")
+def test_the_baseline_is_of_the_same_model_threads_streams_and_pace(pretended):
     settings = [
         setting("a", precision="int8"),
         setting("a"),
@@ -152,7 +183,6 @@ def test_the_baseline_is_of_the_same_model_threads_streams_and_pace(monkeypatch,
     ]
     contenders = [Contender(one, pretended.open_sleeper) for one in settings]
     frames = {one.model: FRAMES for one in settings} | {"limit: product": np.zeros((1, 0), np.float32)}
-    monkeypatch.setattr("edgeclf_runtime.benchmark.run.Turns", NoProcesses)
     plan = Plan(frames=2, rounds=1, processes=1, paced_frames=4)
     results, _ = measure(contenders, frames, {"tiny": 1000}, plan, "a")
     ratios = {

@@ -114,10 +114,33 @@ def test_onnx_runtime_is_set_up_as_it_is_by_itself_but_for_its_threads(write_mod
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there may be CUDA")
 def test_cuda_is_not_replaced_by_the_cpu_in_silence(write_model):
     with pytest.raises(
-        DeviceError, match=r"CUDAExecutionProvider was asked for, and the installed ONNX Runtime has only .*CPUExec"
+        DeviceError, match=r"CUDAExecutionProvider was asked .* the installed ONNX Runtime has only .*CPUExecution"
     ):
         open_ort(write_model(), DeviceOptions("cuda", threads=1), 1)
     assert open_ort(write_model(), DeviceOptions("auto", threads=1), 1).device == "cpu"
+    assert open_ort(write_model(), DeviceOptions("cuda", threads=1, allow_cpu_fallback=True), 1).device == "cpu"
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_the_cpu_stands_in_where_cuda_does_not_start(write_model, monkeypatch, raises):
+    usual, tried = onnxruntime.InferenceSession, []
+
+    def session(path, options, providers, enable_fallback):
+        tried.append(providers[0][0])
+        if providers[0][0] == "CUDAExecutionProvider" and raises:
+            raise RuntimeError("libcublasLt.so.13: not there")
+        return usual(path, options, providers=["CPUExecutionProvider"], enable_fallback=enable_fallback)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    path = write_model()
+    assert open_ort(path, DeviceOptions("auto", threads=1), 1).device == "cpu"
+    assert tried == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    why = r"does not start \(libcublasLt" if raises else "its session runs without it"
+    with pytest.raises(DeviceError, match=rf"CUDAExecutionProvider was asked for .*{why}"):
+        open_ort(path, DeviceOptions("cuda", threads=1), 1)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")

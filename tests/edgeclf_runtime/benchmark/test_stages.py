@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import os
 
+import numpy as np
 import pytest
 
 from edgeclf_runtime.backends import DeviceOptions
 from edgeclf_runtime.benchmark import stages
 from edgeclf_runtime.benchmark.stages import measure_stages
 from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError
+from edgeclf_runtime.tensor_file import TensorAttributes, write_tensor_file
 
 CPU = DeviceOptions("cpu", threads=1)
 
@@ -68,10 +70,24 @@ def test_a_long_recording_is_not_streamed_to_its_end(write_model, write_dat, ran
     assert 3 <= found.frames == len(here) < 20
 
 
-def test_a_recording_that_does_not_fit(write_model, write_dat):
-    recording = write_dat("small.dat", [(0, 1, 1, 1)], size=(8, 8))
-    with pytest.raises(UsageError, match=r"small.dat does not fit the model\. Frames of 8×8"):
-        measure_stages(write_model(), recording, CPU, 3)
+def test_a_recording_of_a_smaller_sensor_than_the_frames_is_scaled(write_model, write_dat, random_events, here):
+    small = [(t, x // 4, y // 3, p) for t, x, y, p in random_events(200, 40_000, 1)]
+    found = stages._measure(write_model(), write_dat("small.dat", small, size=(8, 8)), CPU, 4)
+    assert found.frames == len(here)
+    check(found)
+    # The same as of events in the places that they are scaled to.
+    lines = list(here)
+    here.clear()
+    large = [(t, x * 4, y * 3, p) for t, x, y, p in small]
+    stages._measure(write_model(), write_dat("large.dat", large), CPU, 4)
+    assert [line["probabilities"] for line in lines[:4]] == [line["probabilities"] for line in here[:4]]
+
+
+def test_frames_that_do_not_fit(write_model, tmp_path):
+    made = TensorAttributes("histo", 10_000, (32, 24), preprocess_kwargs={"max_incr_per_pixel": 2})
+    write_tensor_file(tmp_path / "small.h5", np.ones((3, 2, 8, 8), np.float32), made)
+    with pytest.raises(EdgeclfError, match=r"small\.h5 does not fit the model\. Frames of 8×8"):
+        measure_stages(write_model(), tmp_path / "small.h5", CPU, 3)
 
 
 def test_a_recording_without_events(write_model, write_dat):
@@ -94,5 +110,5 @@ class Ends(str):
 
 
 def test_a_process_that_ends():
-    with pytest.raises(EdgeclfError, match=r"^big.onnx: the process that measured its stages was ended from outside"):
+    with pytest.raises(EdgeclfError, match=r"^Its process ended by itself, with exit code 3\.$"):
         measure_stages(Ends("big.onnx"), "recording.raw", CPU, 3)

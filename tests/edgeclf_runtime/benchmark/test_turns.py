@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from edgeclf_runtime.benchmark.turns import Turns, interleaved
-from edgeclf_runtime.errors import EdgeclfError
+from edgeclf_runtime.benchmark import turns as turns_module
+from edgeclf_runtime.benchmark.turns import Turns
 
 
 def alive(pid):
@@ -25,7 +25,8 @@ def alive(pid):
     return True
 
 
-def test_candidates_have_processes_of_their_own_whose_bursts_are_interleaved(pretended):
+def test_candidates_have_processes_of_their_own_whose_bursts_are_interleaved(pretended, monkeypatch):
+    monkeypatch.setattr(turns_module, "PAUSE_S", 0)
     opens = {name: partial(pretended.open_bursts, name) for name in "ab"}
     orders, made = [], {}
     with Turns(opens, processes=2) as turns:
@@ -50,14 +51,30 @@ def test_candidates_have_processes_of_their_own_whose_bursts_are_interleaved(pre
     assert not multiprocessing.active_children()
 
 
-def test_the_order_depends_on_the_seed_alone(pretended):
+class InThisProcess:
+    """Stands for a process."""
+
+    def __init__(self, opens):
+        self._server = opens()
+
+    def ask(self, request):
+        return self._server(*request)
+
+    def begin_end(self):
+        pass
+
+    end = begin_end
+
+
+def test_the_order_depends_on_the_seed_alone(pretended, monkeypatch):
+    monkeypatch.setattr(turns_module, "_MeasuredProcess", InThisProcess)
+    monkeypatch.setattr(turns_module, "PAUSE_S", 0)
+
     def order(seed):
         with Turns({"a": partial(pretended.open_bursts, "a")}, 1, seed) as turns:
             return [request for _ in range(4) for *_, request, _ in turns.round({"a": [(1,), (2,), (3,)]})]
 
-    first = order(3)
-    assert order(3) == first
-    assert order(4) != first
+    assert order(3) == order(3) != order(4)
 
 
 def test_a_process_has_loaded_nothing_before_its_candidate_asks_for_it(tmp_path):
@@ -89,69 +106,81 @@ def test_a_process_has_loaded_nothing_before_its_candidate_asks_for_it(tmp_path)
     assert found.stderr == ""
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signals to block")
+def test_ctrl_c_is_blocked_even_in_the_first_process_that_is_started(tmp_path):
+    (tmp_path / "bare.py").write_text(
+        "import signal\n"
+        "blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+        "def opens():\n"
+        "    return lambda: blocked\n"
+    )
+    program = (
+        "import signal, sys\nfrom edgeclf_runtime.benchmark.turns import Turns\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\nimport bare\n"
+        "with Turns({'a': bare.opens}, 1) as turns:\n"
+        "    print(turns.ask('a'), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (found.stdout, found.stderr) == ("[True] False\n", "")
+
+
 def test_a_program_may_measure_its_own_functions(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent("""
-        from edgeclf_runtime.benchmark.turns import interleaved
+        from edgeclf_runtime.benchmark.turns import Turns
         def opens():
             return lambda: 3
         if __name__ == "__main__":
-            print(interleaved({"a": opens}, rounds=2, processes=1))
+            with Turns({"a": opens}, 1) as turns:
+                print(turns.ask("a"))
         """)
     )
     found = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
-    assert (found.stdout, found.stderr) == ("{'a': [[3], [3]]}\n", "")
+    assert (found.stdout, found.stderr) == ("[3]\n", "")
 
 
-@pytest.mark.parametrize(
-    ("opens", "reason"),
-    [
-        ("fail_for_want", "Hopper is not installed: pip install hopper."),
-        ("fail_by_mistake", "It failed with KeyError: 'weights'"),
-        ("kill_itself", "Its process died of signal 9 (SIGKILL), as it does where memory runs out."),
-        ("exit_itself", "Its process ended by itself, with exit code 3."),
-    ],
-)
-def test_what_cannot_be_loaded_is_left_out(pretended, opens, reason):
+def test_what_cannot_be_loaded_is_left_out(pretended):
+    reasons = {
+        "fail_for_want": "Hopper is not installed: pip install hopper.",
+        "fail_by_mistake": "It failed with KeyError: 'weights'",
+        "kill_itself": "Its process died of signal 9 (SIGKILL), as it does where memory runs out.",
+        "exit_itself": "Its process ended by itself, with exit code 3.",
+    }
     started = []
-    candidates = {"bad": getattr(pretended, opens), "good": partial(pretended.open_bursts, "good")}
+    candidates = {name: getattr(pretended, name) for name in reasons}
+    candidates["good"] = partial(pretended.open_bursts, "good")
     with Turns(candidates, 1, started=lambda: started.append(1)) as turns:
-        assert turns.left_out == {"bad": reason}
-        assert [name for name, *_ in turns.round({"bad": [()], "good": [()]})] == ["good"]
-        assert turns.ask("bad") == []
+        assert turns.left_out == reasons
+        assert [name for name, *_ in turns.round({name: [()] for name in candidates})] == ["good"]
+        assert turns.ask("kill_itself") == []
         assert len(turns.ask("good")) == 1
-    assert len(started) == 2
+    assert len(started) == 5
 
 
-@pytest.mark.parametrize(
-    ("opens", "reason"),
-    [
-        ("open_dying", "Its process died of signal 9 (SIGKILL), as it does where memory runs out."),
-        ("open_failing", "It failed with ValueError: a frame of another shape"),
-    ],
-)
-def test_what_fails_amid_the_run_is_left_out(pretended, opens, reason):
-    arguments = (1,) if opens == "open_dying" else ()
-    candidates = {"bad": partial(getattr(pretended, opens), *arguments), "good": partial(pretended.open_bursts, "good")}
+def test_what_fails_amid_the_run_is_left_out(pretended):
+    candidates = {
+        "dying": partial(pretended.open_dying, 1),
+        "failing": pretended.open_failing,
+        "good": partial(pretended.open_bursts, "good"),
+    }
     rounds = []
     with Turns(candidates, 2) as turns:
         for _ in range(3):
-            found = turns.round({"bad": [()], "good": [()]})
+            found = turns.round({name: [()] for name in candidates})
             rounds.append(sorted((name, number) for name, number, *_ in found if name == "good"))
-        assert turns.left_out == {"bad": reason}
-        assert len(multiprocessing.active_children()) == 2  # those of the other one
+        assert turns.left_out == {
+            "dying": "Its process died of signal 9 (SIGKILL), as it does where memory runs out.",
+            "failing": "It failed with ValueError: a frame of another shape",
+        }
+        assert len(multiprocessing.active_children()) == 2  # those of the good one
     assert rounds == [[("good", 0), ("good", 1)]] * 3
     assert not multiprocessing.active_children()
 
 
-def test_interleaved_says_what_failed(pretended):
-    with pytest.raises(EdgeclfError, match=r"^bad: Hopper is not installed: pip install hopper\.$"):
-        interleaved({"bad": pretended.fail_for_want}, rounds=1, processes=1)
-
-
 def test_what_a_process_prints_does_not_go_among_the_results(pretended, capfd):
-    interleaved({"a": pretended.open_printing}, rounds=1, processes=1)
+    with Turns({"a": pretended.open_printing}, 1) as turns:
+        turns.ask("a")
     out, err = capfd.readouterr()
     assert out == ""
     assert "loaded" in err
