@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf.data.dataset import LabelledRecording, Split, recordings
+from edgeclf_export.recordings import run_frames
 from edgeclf_runtime.console import progress
 from edgeclf_runtime.contract import Contract, background_index
 from edgeclf_runtime.errors import EdgeclfError
-from edgeclf_runtime.frames import open_frames
+from edgeclf_runtime.golden import Array
 from edgeclf_runtime.session import Classifier
 
 Labels = NDArray[np.int64]
@@ -57,14 +58,14 @@ def recordings_for(contract: Contract, dataset: Path, split: Split = "test") -> 
 
 def predictions_of(classifier: Classifier, recording: LabelledRecording) -> Labels:
     """Returns the output that a classifier chooses for each frame of a recording, `[N]`, from cleared memory."""
+
+    def run(frame: Array) -> Array:
+        logits: Array = classifier.step(frame[None], streams=[0]).logits[0]
+        return logits
+
     classifier.reset(0)
-    return np.array(
-        [
-            classifier.step(frame.data[None], streams=[0]).logits[0].argmax()
-            for frame in open_frames(recording.path, classifier.contract)
-        ],
-        np.int64,
-    )
+    chosen: Labels = run_frames(recording, classifier.contract, run).argmax(axis=1)
+    return chosen
 
 
 def rates(results: Sequence[tuple[Labels, Labels]], labels: Sequence[str]) -> dict[str, float]:

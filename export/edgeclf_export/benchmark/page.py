@@ -5,14 +5,22 @@ Pictures take Matplotlib, and no torch: the page is made on a device too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeclf.page import Page
-from edgeclf_export.benchmark.text import milliseconds
+from edgeclf_export.benchmark.columns import (
+    COST_COLUMNS,
+    MISSING,
+    Column,
+    filled,
+    latency_columns,
+    milliseconds,
+    number,
+    percent,
+)
 from edgeclf_runtime.benchmark.results import BenchReport, Result, Setting, Stages
 from edgeclf_runtime.console import progress
 from edgeclf_runtime.errors import MissingPackageError
@@ -21,9 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from edgeclf.figures import Colour
-
-_Column = tuple[str, Callable[[Result], str]]
-_MISSING = "–"
 
 
 def check_can_draw() -> None:
@@ -87,8 +92,8 @@ def _add_section(page: Page, results: Sequence[Result], baseline: str, colours: 
     from edgeclf_export.benchmark.figures import draw_histograms, draw_percentiles, draw_ratios
 
     page.heading(f"{results[0].setting.model}, {results[0].setting.pace}")
-    _add_table(page, results, _latency_columns(baseline))
-    _add_table(page, results, _COST_COLUMNS)
+    _add_table(page, results, latency_columns(baseline))
+    _add_table(page, results, COST_COLUMNS)
     pictures: list[tuple[Figure, str]] = []
     for load, rows in groupby(results, lambda result: _load(result.setting)):
         latencies = {_candidate(result.setting): result.latencies for result in rows}
@@ -107,23 +112,10 @@ def _add_section(page: Page, results: Sequence[Result], baseline: str, colours: 
     page.figures(*pictures)
 
 
-def _add_table(page: Page, results: Sequence[Result], columns: Sequence[_Column]) -> None:
+def _add_table(page: Page, results: Sequence[Result], columns: Sequence[Column]) -> None:
     """Adds a table with a row a result; a column that nothing is known for is left out."""
-    cells = [(heading, [cell(result) for result in results]) for heading, cell in (("", _name), *columns)]
-    kept = [(heading, column) for heading, column in cells if any(text != _MISSING for text in column)]
-    page.table([heading for heading, _ in kept], list(zip(*(column for _, column in kept), strict=True)))
-
-
-def _latency_columns(baseline: str) -> Sequence[_Column]:
-    return (
-        ("p50 ms", lambda result: milliseconds(result.latencies.p50_us)),
-        ("p95 ms", lambda result: milliseconds(result.latencies.p95_us)),
-        ("p99 ms", lambda result: milliseconds(result.latencies.p99_us)),
-        ("p99.9 ms", lambda result: milliseconds(result.latencies.p999_us)),
-        ("max ms", lambda result: milliseconds(result.latencies.max_us)),
-        (f"times {baseline} (95 %)", _ratio),
-        ("steps", lambda result: str(result.latencies.steps)),
-    )
+    headings, rows = filled([("", _name), *columns], results)
+    page.table(headings, rows)
 
 
 def _add_matrix(
@@ -134,7 +126,7 @@ def _add_matrix(
     for result in results:
         place = f"{result.setting.model}, {result.setting.pace}, {_load(result.setting)}"
         rows.setdefault(place, {})[_candidate(result.setting)] = cell(result)
-    body = [[place, *(row.get(name, _MISSING) for name in candidates)] for place, row in rows.items()]
+    body = [[place, *(row.get(name, MISSING) for name in candidates)] for place, row in rows.items()]
     page.table(["", *candidates], body)
 
 
@@ -156,10 +148,10 @@ def _add_budget(page: Page, stages: Sequence[Stages]) -> None:
         median = sum(stage["p50_us"] for stage in row.stages.values())
         shown = [row.stages.get(name) for name in names]
         pairs = [
-            f"{milliseconds(stage['p50_us'])} / {milliseconds(stage['p99_us'])}" if stage else _MISSING
+            f"{milliseconds(stage['p50_us'])} / {milliseconds(stage['p99_us'])}" if stage else MISSING
             for stage in shown
         ]
-        of_all = [milliseconds(row.delta_t), _percent(median / row.delta_t), str(row.frames)]
+        of_all = [milliseconds(row.delta_t), percent(median / row.delta_t), str(row.frames)]
         cells.append([row.model, str(row.threads), *pairs, *of_all])
     headings = [*names, "delta_t ms", "p50 of it", "frames"]
     page.table(["model", "threads", *headings], cells)
@@ -182,7 +174,7 @@ def _add_limits(page: Page, report: BenchReport, results: Sequence[Result], cand
     page.table(
         ["device", "threads", "GMAC/s", "reached by"],
         [
-            [limit.device, str(limit.threads), _number(limit.gmacs_per_second), limit.reached_by]
+            [limit.device, str(limit.threads), number(limit.gmacs_per_second), limit.reached_by]
             for limit in report.limits
         ],
     )
@@ -193,7 +185,7 @@ def _add_limits(page: Page, report: BenchReport, results: Sequence[Result], cand
             "The multiply-adds of a model over that rate, as a share of the median: at 100 % it would compute as fast "
             "as the largest product.",
         )
-        _add_matrix(page, shares, candidates, lambda result: _percent(result.share_of_limit))
+        _add_matrix(page, shares, candidates, lambda result: percent(result.share_of_limit))
 
 
 def _method(report: BenchReport) -> str:
@@ -209,7 +201,7 @@ def _method(report: BenchReport) -> str:
         "out: the percentiles are of all steps of all processes. Back-to-back, a frame starts when the one before is "
         "done; paced, when it is due, so that a core may have gone to sleep. A ratio is of medians, and over 1 is "
         f"faster than {report.baseline}; its interval is the middle 95 % of a bootstrap. Timing a step that does "
-        f"nothing takes {_number(report.timing_overhead_us)} µs, which is part of every step's time."
+        f"nothing takes {number(report.timing_overhead_us)} µs, which is part of every step's time."
     )
 
 
@@ -229,35 +221,6 @@ def _load(setting: Setting) -> str:
 
 def _threads(number: int) -> str:
     return f"{number} thread{'s' if number != 1 else ''}"
-
-
-_COST_COLUMNS: Sequence[_Column] = (
-    ("frames/s", lambda result: _number(result.frames_per_second)),
-    ("late", lambda result: _percent(result.late)),
-    ("CPU ms a frame", lambda result: milliseconds(result.cpu_us_per_frame)),
-    ("first step ms", lambda result: milliseconds(result.first_us)),
-    ("load ms", lambda result: _number(result.load_ms)),
-    ("peak memory MB", lambda result: _number(result.peak_rss_mb)),
-    ("energy mJ a frame", lambda result: _number(result.energy_mj_per_frame)),
-    ("share of the limit", lambda result: _percent(result.share_of_limit)),
-)
-
-
-def _ratio(result: Result) -> str:
-    if result.ratio is None:
-        return _MISSING
-    return f"{result.ratio.median:.2f} ({result.ratio.low:.2f} to {result.ratio.high:.2f})"
-
-
-def _percent(share: float | None) -> str:
-    return _MISSING if share is None else f"{_number(100 * share)} %"
-
-
-def _number(value: float | None) -> str:
-    """Returns a number with three digits that count, and all of those before the point."""
-    if value is None or not math.isfinite(value):
-        return _MISSING
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"
 
 
 def _said(value: Any) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from edgeclf_runtime.backends import Device, DeviceOptions
+from edgeclf_runtime.backends.providers import OPENVINO_PROVIDER
 from edgeclf_runtime.benchmark.results import Result
 from edgeclf_runtime.benchmark.statistics import change
 from edgeclf_runtime.contract import Contract
@@ -27,6 +28,10 @@ TOLERANCE = 0.01
 
 _NO_DEVICE = "AzureExecutionProvider"
 """Starts everywhere, and runs a model on the CPU: what it adds is calls to a service."""
+
+_ON_PROCESSORS = ("cpu", OPENVINO_PROVIDER, "XnnpackExecutionProvider", "DnnlExecutionProvider",
+                  "ACLExecutionProvider")  # fmt: skip
+"""Devices whose steps take threads of the CPU."""
 
 _ROUNDING = 1e-9
 """A loss that is over the tolerance by less is that of the decimal point."""
@@ -64,7 +69,7 @@ class Choice:
         return DeviceOptions(threads=self.threads, provider=self.device, bfloat16=self.bfloat16)
 
     def __str__(self) -> str:
-        parts = [self.path.name, "bf16" if self.bfloat16 else "", self.device]
+        parts = [str(self.path), "bf16" if self.bfloat16 else "", self.device]
         threads = "" if self.threads is None else f", {self.threads} thread{'s' if self.threads > 1 else ''}"
         return " ".join(part for part in parts if part) + threads
 
@@ -257,7 +262,8 @@ def _is_as_fast(result: Result, fastest: Result) -> bool:
 
 def _cost(choice: Choice, result: Result) -> tuple[int, float]:
     """Returns what of two choices that are as fast makes one better, the smaller the better."""
-    return 1 if choice.device == "cuda" else result.setting.threads, result.cpu_us_per_frame
+    threads = result.setting.threads if choice.device in _ON_PROCESSORS else 1  # a step elsewhere is waited for
+    return threads, result.cpu_us_per_frame
 
 
 def _check_interchangeable(path: Path, contract: Contract, first: Path, other: Contract) -> None:

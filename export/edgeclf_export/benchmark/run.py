@@ -10,10 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeclf_export.benchmark.request import BenchRequest, Model, contenders_of, models_of
+from edgeclf_export.benchmark.request import (
+    RUNTIME,
+    BenchRequest,
+    Model,
+    baseline_of,
+    check_checkpoint,
+    contenders_of,
+    models_of,
+    settled,
+)
 from edgeclf_runtime.backends.base import Array
 from edgeclf_runtime.benchmark.bursts import timing_overhead_us
-from edgeclf_runtime.benchmark.facts import machine_facts
+from edgeclf_runtime.benchmark.facts import DATE, machine_facts
 from edgeclf_runtime.benchmark.limit import is_probe, limits, probes, with_shares
 from edgeclf_runtime.benchmark.real_frames import event_frames
 from edgeclf_runtime.benchmark.results import BenchReport, Stages
@@ -31,38 +40,62 @@ def run_bench(request: BenchRequest, progress: Progress) -> BenchReport:
     Raises:
         InputFileError: Where a file cannot be used.
         ContractError: Where a model was not exported by edgeclf.
-        EdgeclfError: Where the runtime itself cannot run a model; what else cannot be measured is left out, and told.
+        MissingPackageError: Where a side runs in PyTorch, and that is not installed.
+        EdgeclfError: Where this runtime cannot open a model as asked; what cannot be measured then is left out, and
+            told. Whether this runtime is among that, `check_runtime` says.
     """
     facts = machine_facts()
     models = models_of(request.models)
-    frames = {model.name: event_frames(model.contract, request.recording, request.plan.frames) for model in models}
+    check_checkpoint(request, models[0].contract)
+    models, frames = _prepared(request, models, progress)
     with tempfile.TemporaryDirectory() as folder:
         contenders = contenders_of(request, models, Path(folder))
+        baseline = baseline_of(request, contenders)
         if request.with_limit:
             for threads in request.threads:
-                contenders += probes(replace(request.options, threads=threads), threads)
+                contenders += probes(replace(models[0].options, threads=threads), threads)
         frames |= {one.setting.model: _NOTHING for one in contenders if one.setting.model not in frames}
         measured, left_out = measure(
             contenders,
             frames,
             {model.name: model.contract.delta_t for model in models},
             request.plan,
-            request.baseline,
+            baseline,
             lambda done, of: progress("Measuring", done, of),
         )
     best = limits(measured)
     results = with_shares([result for result in measured if not is_probe(result.setting)], best)
     stages, failed = _stages(request, models, progress)
     asked = {
-        "date": time.strftime("%Y-%m-%d %H:%M"),
+        DATE: time.strftime("%Y-%m-%d %H:%M"),
         "frames of": request.recording.name,
         "steps a burst": request.plan.frames,
         "rounds": request.plan.rounds,
         "processes a candidate": request.plan.processes,
     }
-    return BenchReport(
-        facts | asked, request.baseline, timing_overhead_us(), results, stages, best, [*left_out, *failed]
-    )
+    return BenchReport(facts | asked, baseline, timing_overhead_us(), results, stages, best, [*left_out, *failed])
+
+
+def check_runtime(report: BenchReport) -> None:
+    """Raises an `EdgeclfError` where this runtime itself was left out of a run: the others alone are not the answer."""
+    lost = [f"{name}: {why}" for name, why in report.left_out if f": {RUNTIME} " in name]
+    if lost:
+        raise EdgeclfError(f"This runtime could not be measured. {' '.join(lost)}")
+
+
+def _prepared(
+    request: BenchRequest, models: Sequence[Model], progress: Progress
+) -> tuple[list[Model], dict[str, Array]]:
+    """Returns the models, each opened once, and the event frames that they are measured on, by the models' names."""
+    ready: list[Model] = []
+    frames: dict[str, Array] = {}
+    for done, model in enumerate(models):
+        progress("Preparing", done, len(models))
+        ready.append(settled(request, model))
+        if model.name not in frames:
+            frames[model.name] = event_frames(model.contract, request.recording, request.plan.frames)
+    progress("Preparing", len(models), len(models))
+    return ready, frames
 
 
 _NOTHING: Array = np.zeros((1, 1, 1, 1), np.float32)
@@ -78,7 +111,7 @@ def _stages(
     for done, (model, threads) in enumerate(jobs):
         progress("Streaming", done, len(jobs))
         try:
-            options = replace(request.options, threads=threads)
+            options = replace(model.options, threads=threads)
             measured = measure_stages(model.path, request.recording, options, request.recording_frames)
             found.append(replace(measured, model=f"{model.name} {model.contract.precision}"))
         except EdgeclfError as error:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -15,18 +14,32 @@ from edgeclf.data.dataset import Split
 from edgeclf_export.benchmark.advice import AdviceRequest, advise
 from edgeclf_export.benchmark.page import check_can_draw, write_bench_page
 from edgeclf_export.benchmark.request import Against, BenchRequest
-from edgeclf_export.benchmark.run import Progress, run_bench
-from edgeclf_export.benchmark.text import as_markdown, as_text, comparison_table, recommendation_table, tables_of
-from edgeclf_export.commands.bench_options import beside_options, how_much_options, recommend_options, results_options
+from edgeclf_export.benchmark.run import Progress, check_runtime, run_bench
+from edgeclf_export.benchmark.text import (
+    Table,
+    as_markdown,
+    as_text,
+    comparison_table,
+    recommendation_table,
+    remarks_of,
+    tables_of,
+)
+from edgeclf_export.commands.bench_options import (
+    beside_options,
+    how_much_options,
+    mode_of,
+    recommend_options,
+    results_options,
+)
 from edgeclf_export.shipped import find_samples
 from edgeclf_runtime.backends import DeviceOptions
 from edgeclf_runtime.benchmark.compare import Comparison, compare
-from edgeclf_runtime.benchmark.document import from_document, to_document
+from edgeclf_runtime.benchmark.document import read_document, to_document
 from edgeclf_runtime.benchmark.results import BenchReport
 from edgeclf_runtime.benchmark.run import Plan
 from edgeclf_runtime.commands.option_groups import device_options as where_options
+from edgeclf_runtime.commands.targets import check_targets
 from edgeclf_runtime.console import (
-    check_can_write,
     clear_live,
     json_option,
     say,
@@ -34,7 +47,8 @@ from edgeclf_runtime.console import (
     verbosity_options,
     write_json,
 )
-from edgeclf_runtime.errors import CheckFailedError, InputFileError, UsageError
+from edgeclf_runtime.contract_file import model_file
+from edgeclf_runtime.errors import CheckFailedError, UsageError
 from edgeclf_runtime.files import written_whole
 from edgeclf_runtime.machine.cores import usable_cores
 from edgeclf_runtime.profile import write_profile
@@ -83,22 +97,33 @@ def bench(
 
     Example: edgeclf bench best.onnx --against ort --against eager --checkpoint best.ckpt --report bench
     """
-    _check(model, show, compared, fail_over, recommend, json_path, markdown, report)
-    recording = source or find_samples().recording
+    mode = mode_of(click.get_current_context())
+    if json_path == "-" and str(markdown) == "-":
+        raise UsageError("--json and --markdown cannot both go to standard output; give one of them a file.")
+    page = None if report is None else report / "bench.html"
+    if page is not None:
+        check_can_draw()
+    files = [model_file(path) for path in model]
+    if mode == "recommend":
+        profile = profile or files[0].with_name(f"{files[0].stem}.profile.json")
+    read = [path for path in (*files, show, *(compared or ()), checkpoint, source) if path is not None]
+    check_targets((json_path, markdown, page, profile), read)
+
     if compared is not None:
-        _compare(_read(compared[0]), _read(compared[1]), fail_over, json_path, markdown)
-        return
-    if recommend is not None:
-        profile = profile or model[0].with_name(f"{model[0].stem}.profile.json")
-        wanted = AdviceRequest(model, recommend, recording, split, tolerance, thread_counts or None, plan)
+        old, new = map(read_document, compared)
+        _compare(old, new, fail_over, json_path, markdown)
+    elif show is not None:
+        _write(read_document(show), json_path, markdown, page)
+    elif recommend is not None and profile is not None:
+        wanted = AdviceRequest(
+            files, recommend, source or find_samples().recording, split, tolerance, device_options.device,
+            thread_counts or None, plan,
+        )  # fmt: skip
         _recommend(wanted, profile, json_path, markdown)
-        return
-    if show is not None:
-        found = _read(show)
     else:
         request = BenchRequest(
-            model,
-            recording,
+            files,
+            source or find_samples().recording,
             tuple(dict.fromkeys(against)),
             checkpoint,
             device_options,
@@ -109,7 +134,8 @@ def bench(
             with_limit=not no_limit,
         )
         found = _watched(run_bench, request)
-    _write(found, json_path, markdown, report)
+        _write(found, json_path, markdown, page)
+        check_runtime(found)
 
 
 def _watched(work: Callable[[Request, Progress], Found], request: Request) -> Found:
@@ -124,28 +150,28 @@ def _show_progress(what: str, done: int, of: int) -> None:
     show_live(f"{what}: {done} of {of} ({done / max(of, 1):.0%})")
 
 
-def _write(found: BenchReport, json_path: str | None, markdown: Path | None, report: Path | None) -> None:
-    tables = tables_of(found)
+def _write(found: BenchReport, json_path: str | None, markdown: Path | None, page: Path | None) -> None:
     if json_path is not None:
         write_json(json_path, to_document(found))
-    if report is not None:
-        write_bench_page(report / "bench.html", found)
-        say(f"the page: {report / 'bench.html'}")
-    _write_text(tables, json_path, markdown)
+    if page is not None:
+        write_bench_page(page, found)
+        say(f"the page: {page}")
+    _write_text(tables_of(found), json_path, markdown, remarks_of(found))
     for name, why in found.left_out:
         _log.warning("Left out: %s: %s", name, why)
 
 
-def _write_text(tables: Sequence[Any], json_path: str | None, markdown: Path | None) -> None:
+def _write_text(
+    tables: Sequence[Table], json_path: str | None, markdown: Path | None, remarks: Sequence[str] = ()
+) -> None:
     if markdown is not None and str(markdown) != "-":
         with written_whole(markdown) as temporary:
-            temporary.write_text(as_markdown(tables), encoding="utf-8")
+            temporary.write_text(as_markdown(tables, remarks), encoding="utf-8")
     if json_path != "-":
-        click.echo(as_markdown(tables) if str(markdown) == "-" else as_text(tables))
+        click.echo(as_markdown(tables, remarks) if str(markdown) == "-" else as_text(tables, remarks))
 
 
 def _recommend(request: AdviceRequest, profile: Path, json_path: str | None, markdown: Path | None) -> None:
-    check_can_write(profile)
     found = _watched(advise, request)
     best = found.row
     write_profile(profile, best.choice.path, best.choice.options, found.measured)
@@ -167,11 +193,12 @@ def _compare(
     _write_text([comparison_table(found)], json_path, markdown)
     for sentence in _remarks(found):
         say(sentence)
-    if fail_over is not None and (slower := found.slower_by(fail_over)):
-        names = ", ".join(
-            f"{one.setting.model} {one.setting.backend} ({one.times.median:.2f} times as long)" for one in slower
-        )
-        raise CheckFailedError(f"Slower by more than {fail_over:.0%}, beyond noise: {names}.")
+    if fail_over is None:
+        return
+    failed = [f"{one.setting.name} ({one.times.median:.2f} times as long)" for one in found.slower_by(fail_over)]
+    failed += [f"{name} (not measured any more)" for name, _ in found.lost]
+    if failed:
+        raise CheckFailedError(f"Slower by more than {fail_over:.0%}, beyond noise: {'; '.join(failed)}.")
 
 
 def _remarks(found: Comparison) -> list[str]:
@@ -182,50 +209,9 @@ def _remarks(found: Comparison) -> list[str]:
         "older run."
         for limit, times in found.machine
     ]
+    said += [f"Not measured in the newer run: {name}: {why}" for name, why in found.lost]
     for settings, which in ((found.only_old, "older"), (found.only_new, "newer")):
         if settings:
-            names = ", ".join(f"{one.model} {one.backend} {one.precision}" for one in settings)
+            names = "; ".join(one.name for one in settings)
             said.append(f"Only in the {which} run: {names}.")
     return said
-
-
-def _read(path: Path) -> BenchReport:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputFileError(f"{path}: the results cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise InputFileError(f"{path}: this is no JSON ({error}); give what `edgeclf bench --json` wrote.") from error
-    return from_document(document, str(path))
-
-
-def _check(
-    model: Sequence[Path],
-    show: Path | None,
-    compared: tuple[Path, Path] | None,
-    fail_over: float | None,
-    recommend: Path | None,
-    json_path: str | None,
-    markdown: Path | None,
-    report: Path | None,
-) -> None:
-    """Raises where the options do not go together, or results could not be written, before anything is measured."""
-    asked = [name for name, given in (("MODEL", model), ("--show", show), ("--compare", compared)) if given]
-    if len(asked) != 1:
-        raise UsageError(
-            "Give exported models to measure, or --show FILE.json, or --compare OLD.json NEW.json"
-            + (f"; not {' and '.join(asked)}." if asked else ".")
-        )
-    if fail_over is not None and compared is None:
-        raise UsageError("--fail-over judges what --compare finds; give --compare OLD.json NEW.json, too.")
-    if json_path == "-" and str(markdown) == "-":
-        raise UsageError("--json and --markdown cannot both go to standard output; give one of them a file.")
-    if recommend is not None and not model:
-        raise UsageError("--recommend chooses among exported models; give them.")
-    if report is not None:
-        if compared is not None or recommend is not None:
-            raise UsageError("--compare and --recommend have no page; leave --report out.")
-        check_can_draw()
-        check_can_write(report / "bench.html")
-    if markdown is not None:
-        check_can_write(markdown)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
+from click.core import ParameterSource
 
 from edgeclf.data.dataset import Split
 from edgeclf_export.benchmark.recommend import TOLERANCE
 from edgeclf_export.benchmark.request import RUNTIME, Against
 from edgeclf_runtime.benchmark.run import Plan
 from edgeclf_runtime.commands.option_groups import option_group
+from edgeclf_runtime.errors import UsageError
+
+_NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
 class _Share(click.ParamType[float]):
@@ -29,6 +33,56 @@ class _Share(click.ParamType[float]):
         except ValueError:
             self.fail(f"{value!r} is no share, such as 10% or 0.1.", parameter, context)
         return share
+
+
+Mode = Literal["measure", "recommend", "show", "compare"]
+
+_RESULTS = ("json_path", "markdown")
+_HOW_MUCH = ("model", "thread_counts", "frames", "rounds", "processes", "warmup", "source")
+_WHERE = ("device", "provider", "provider_options", "allow_cpu_fallback", "tf32", "bfloat16")
+
+_TAKEN: dict[Mode, Sequence[str]] = {
+    "measure": (*_RESULTS, *_HOW_MUCH, *_WHERE, "against", "checkpoint", "baseline", "streams", "no_limit", "paced",
+                "paced_frames", "report"),
+    "recommend": (*_RESULTS, *_HOW_MUCH, "recommend", "split", "tolerance", "profile", "device"),
+    "show": (*_RESULTS, "show", "report"),
+    "compare": (*_RESULTS, "compared", "fail_over"),
+}  # fmt: skip
+"""The parameters that have a meaning in each mode."""
+
+_CALLED: dict[Mode, str] = {
+    "measure": "MODEL alone", "recommend": "--recommend", "show": "--show", "compare": "--compare",
+}  # fmt: skip
+
+
+def mode_of(context: click.Context) -> Mode:
+    """Returns what `edgeclf bench` was asked to do.
+
+    Raises:
+        UsageError: Where that is not one thing, or something was given that has no meaning there.
+    """
+    given = {
+        parameter.name: parameter.opts[0] if isinstance(parameter, click.Option) else "MODEL"
+        for parameter in context.command.params
+        if parameter.expose_value
+        and context.get_parameter_source(parameter.name or "") not in (None, *_NOT_GIVEN)
+        and context.params.get(parameter.name or "") not in ((), None)
+    }
+    asked = [name for name in ("model", "show", "compared") if name in given]
+    if len(asked) != 1:
+        raise UsageError(
+            "Give exported models to measure, or --show FILE.json, or --compare OLD.json NEW.json"
+            + (f"; not {' and '.join(given[name] for name in asked)}." if asked else ".")
+        )
+    modes: dict[str, Mode] = {"compared": "compare", "show": "show", "model": "measure"}
+    mode = "recommend" if asked == ["model"] and "recommend" in given else modes[asked[0]]
+    for name, option in given.items():
+        if name not in _TAKEN[mode]:
+            others = " and ".join(called for other, called in _CALLED.items() if name in _TAKEN[other])
+            raise UsageError(f"{option} goes with {others}, and has no meaning with {_CALLED[mode]}; leave it out.")
+    if "paced_frames" in given and "paced" not in given:
+        raise UsageError("--paced-frames is how long paced bursts are; give --paced, too.")
+    return mode
 
 
 def _plan(frames: int, rounds: int, processes: int, warmup: int, paced: bool, paced_frames: int) -> Plan:
@@ -58,7 +112,8 @@ beside_options = _options(
 
 how_much_options = _options(
     click.option("--threads", "thread_counts", type=click.IntRange(min=1), multiple=True,
-                 help="Threads of a step on the CPU, by default one for each core; may be repeated."),
+                 help="Threads of a step on the CPU, by default one for each core, with --recommend 1, 2, 4 and so on "
+                      "up to that; may be repeated."),
     click.option("--streams", type=click.IntRange(min=1), multiple=True, default=(1,), show_default=True,
                  help="Streams that a step runs; may be repeated."),
     option_group(
@@ -85,7 +140,8 @@ how_much_options = _options(
 recommend_options = _options(
     click.option("--recommend", type=click.Path(path_type=Path), metavar="DATASET",
                  help="Find which MODEL, on which device, with how many threads, is the fastest whose KPIs on this "
-                      "data set stay near the fp32 file's; write it as a profile for run-stream."),
+                      "data set stay near the fp32 file's; write it as a profile for run-stream. With --device "
+                      "that one alone is tried."),
     click.option("--split", type=click.Choice(get_args(Split)), default="test", show_default=True,
                  help="With --recommend: the data set's split."),
     click.option("--tolerance", type=_Share(), default=TOLERANCE, show_default=True, metavar="SHARE",

@@ -15,8 +15,9 @@ import click
 from edgeclf_runtime.backends import Backend, DeviceOptions
 from edgeclf_runtime.commands.option_groups import device_options, given_over, stream_options
 from edgeclf_runtime.commands.stream_summary import show_summary
+from edgeclf_runtime.commands.targets import check_targets, is_same_file
 from edgeclf_runtime.comparison import Comparison
-from edgeclf_runtime.console import check_can_write, json_option, say, verbosity_options, write_json
+from edgeclf_runtime.console import json_option, say, verbosity_options, write_json
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.errors import DamagedInputError, EdgeclfError, UsageError
 from edgeclf_runtime.events.encoding import RecordingFormat
@@ -123,11 +124,11 @@ def run_stream(
     """
     targets = (output, hdf5, video, json_path)
     if profile is not None:
-        _check_targets(targets, (profile,))
+        check_targets(targets, (profile,))
         model, source, device_options = _from_profile(profile, model, source, device_options)
     elif model is None:
         raise click.MissingParameter(param_type="argument", param_hint="'MODEL'", ctx=click.get_current_context())
-    _check_targets(targets, (model, *source))
+    check_targets(targets, (model, *source))
     _check_pipes(source)
     if not source:
         if not tests_itself:
@@ -183,7 +184,7 @@ def _from_profile(
     """
     found = read_profile(profile)
     model = str(found.model)
-    if first is not None and _is_same_file(first, model):
+    if first is not None and is_same_file(first, model):
         raise UsageError(f"{first}: this is the profile's model already; with --profile give recordings alone.")
     source = rest if first is None else (first, *rest)
     return model, source, given_over(found.options, given, click.get_current_context())
@@ -296,23 +297,6 @@ def _self_test(model: Backend | Classifier, path: str, json_path: str | None, st
             write_json(json_path, {"device": model.device, "self_test": comparison.to_dict()})
 
     return self_test(model.run, model.contract, path, show)
-
-
-def _check_targets(targets: tuple[str | None, ...], inputs: tuple[str, ...]) -> None:
-    """Raises a UsageError where a file cannot be written, is one that is read, or is to be written twice."""
-    given = [target for target in targets if target is not None]
-    for k, target in enumerate(given):
-        check_can_write(target)
-        if any(_is_same_file(target, other) for other in given[:k]):
-            raise UsageError(f"{target}: two results cannot both be written there; give another place for one.")
-        if any(path != "-" and _is_same_file(target, path) for path in inputs):
-            raise UsageError(f"{target}: this would overwrite what is read; give another place to write to.")
-
-
-def _is_same_file(one: str, other: str) -> bool:
-    if Path(one).is_file() and Path(other).is_file():
-        return Path(one).samefile(other)
-    return Path(one).resolve() == Path(other).resolve()
 
 
 def _check_pipes(source: tuple[str, ...]) -> None:

@@ -122,6 +122,16 @@ def test_as_fast_with_as_many_threads_goes_to_less_of_the_cpu() -> None:
     assert found.row.choice == on_gpu  # the threads of a step on a GPU are the GPU's
 
 
+@pytest.mark.parametrize(("device", "wins"), [("CoreMLExecutionProvider", True), ("XnnpackExecutionProvider", False)])
+def test_a_step_off_the_cpu_costs_one_thread(device: str, wins: bool) -> None:
+    one, elsewhere = Choice(FP32, threads=1), Choice(FP32, device)
+    results = {
+        one: measured(one, 500, 0.3, cpu=900),
+        elsewhere: measured(elsewhere, 501, 0.3, cpu=800),  # with as many threads as there are cores, two
+    }
+    assert (recommended(results, {elsewhere: RIGHT}).row.choice == elsewhere) == wins
+
+
 def test_kpis_are_of_the_arithmetic() -> None:
     plain, rough = Choice(XML, threads=2), Choice(XML, threads=2, bfloat16=True)
     kpis = {Choice(XML): RIGHT, Choice(XML, bfloat16=True): {"accuracy": 0.1, "recording_accuracy": 0.1}}
