@@ -55,15 +55,15 @@ class Page:
         verdict = "" if passed is None else ("passed" if passed else "failed")
         self._title = title + (f": {verdict}" if verdict else "")
         mark = f': <span class="{verdict}">{verdict}</span>' if verdict else ""
-        self._parts = [f"<h1>{_escaped(title)}{mark}</h1>"]
+        self._parts = [f"<h1>{escaped(title)}{mark}</h1>"]
 
     def heading(self, text: str, note: str = "") -> None:
         """Adds a heading, and a paragraph under it where there is something to say."""
-        self._parts.append(f"<h2>{_escaped(text)}</h2>" + (f"<p>{_escaped(note)}</p>" if note else ""))
+        self._parts.append(f"<h2>{escaped(text)}</h2>" + (f"<p>{escaped(note)}</p>" if note else ""))
 
     def facts(self, rows: Sequence[tuple[str, str]]) -> None:
         """Adds a list of names and values."""
-        cells = "".join(f"<tr><td>{_escaped(name)}</td><td>{_escaped(value)}</td></tr>" for name, value in rows)
+        cells = "".join(f"<tr><td>{escaped(name)}</td><td>{escaped(value)}</td></tr>" for name, value in rows)
         self._parts.append(f'<table class="facts">{cells}</table>')
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -71,7 +71,7 @@ class Page:
 
         Cells `passed` and `failed` are coloured.
         """
-        head = "".join(f"<th>{_escaped(heading)}</th>" for heading in headings)
+        head = "".join(f"<th>{escaped(heading)}</th>" for heading in headings)
         body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
         self._parts.append(
             f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -91,32 +91,45 @@ class Page:
         Raises:
             UsageError: Where nothing can be written there.
         """
-        page = (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{_escaped(self._title)}</title><style>{_STYLE}</style></head>\n<body>"
-            + "\n".join(self._parts)
-            + "</body></html>\n"
-        )
-        with written_whole(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        write_document(path, self._title, "\n".join(self._parts))
+
+
+def write_document(path: Path, title: str, body: str, style: str = "") -> None:
+    """Writes an HTML file whose body is there already, in the style of all pages.
+
+    Args:
+        path: The `.html` file.
+        title: What the browser calls it.
+        body: What stands in `<body>`.
+        style: CSS of its own, which goes before the common one.
+
+    Raises:
+        UsageError: Where nothing can be written there.
+    """
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escaped(title)}</title><style>{_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
+    )
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def escaped(text: str) -> str:
+    """Returns text as HTML; bytes of a file's name that are no UTF-8 become question marks."""
+    return html.escape(as_text(text))
 
 
 def _cell(text: str) -> str:
     mark = f' class="{text}"' if text in ("passed", "failed") else ""
-    return f"<td{mark}>{_escaped(text).replace('_', '_<wbr>')}</td>"  # where a name may break on a narrow screen
+    return f"<td{mark}>{escaped(text).replace('_', '_<wbr>')}</td>"  # where a name may break on a narrow screen
 
 
 def _shown(figure: Figure, caption: str) -> str:
     return (
-        f'<figure style="width: {figure.get_figwidth() * _CSS_DPI:.0f}px"><img alt="{_escaped(caption)}" '
-        f'src="{_data_url(figure)}"><figcaption>{_escaped(caption)}</figcaption></figure>'
+        f'<figure style="width: {figure.get_figwidth() * _CSS_DPI:.0f}px"><img alt="{escaped(caption)}" '
+        f'src="{_data_url(figure)}"><figcaption>{escaped(caption)}</figcaption></figure>'
     )
-
-
-def _escaped(text: str) -> str:
-    """Returns text as HTML; bytes of a file's name that are no UTF-8 become question marks."""
-    return html.escape(as_text(text))
 
 
 def _data_url(figure: Figure) -> str:

@@ -1,4 +1,4 @@
-"""The documents' code runs as it stands."""
+"""The documents' code runs as it stands, and what they link to is there."""
 
 from __future__ import annotations
 
@@ -88,6 +88,44 @@ assert np.argwhere(seen).tolist() == [[0, 5, 7]]
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+DOCUMENTS = [
+    "README.md",
+    "benchmarks/README.md",
+    "samples/README.md",
+    *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+]
+
+
+def _targets_of(document: str) -> list[str]:
+    """Returns where a document's links and pictures lead that are no web pages; programs may look like links."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT / document).read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"\]\(<?([^)\s>]+)|(?:src|href)=\"([^\"]+)|^\[[^\]]+\]:\s*(\S+)", text, re.MULTILINE)
+    return [target for groups in found for target in groups if target and not re.match(r"[a-z]+:", target)]
+
+
+def _anchors_of(document: Path) -> set[str]:
+    """Returns what a document's headings are called in links, as GitHub does."""
+    headings = re.findall(r"^#+ +(.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", sorted(DOCUMENTS))
+def test_what_a_document_links_to_is_there(document: str) -> None:
+    missing = []
+    for target in _targets_of(document):
+        name, _, anchor = target.partition("#")
+        path = (ROOT / document).parent / name if name else ROOT / document
+        if not path.exists() or (anchor and anchor not in _anchors_of(path)):
+            missing.append(target)
+    assert missing == []
+
+
+def test_links_are_found() -> None:
+    """What the test above stands on."""
+    assert {"docs/images/demo.png", "docs/parity.md", "benchmarks/README.md"} <= set(_targets_of("README.md"))
+    assert "#cuda" in _targets_of("docs/deployment.md")
 
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

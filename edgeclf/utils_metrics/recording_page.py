@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from edgeclf_runtime.files import as_text, written_whole
+from edgeclf.page import escaped, write_document
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 80rem; padding: 0 1rem; color: #1b1b1b }
-h1 { font-size: 1.4rem } nav ol { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem .5rem }
+body { max-width: 80rem } nav ol { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem .5rem }
 nav a { display: block; padding: .1rem .6rem; border: 1px solid #ccc; border-radius: 1rem; text-decoration: none;
-  color: inherit; overflow-wrap: anywhere }
+  color: inherit }
 nav a[aria-current] { background: #1b4d89; border-color: #1b4d89; color: white }
-figure { margin: 1rem 0 2.5rem } figcaption { overflow-wrap: anywhere } img { max-width: 100%; height: auto }
+figure { margin: 1rem 0 2.5rem } img { width: auto; max-width: 100% }
 .leafing figure { display: none } .leafing figure.shown { display: block }
 .steps { display: none } .leafing .steps { display: flex; gap: 1rem }
 button { font: inherit; padding: .2rem .8rem }
@@ -51,7 +50,7 @@ addEventListener("hashchange", show);
 show();
 """
 
-_HEAD = "<title>edgeclf: "
+_TITLE = "edgeclf: "
 
 
 class PageEntry(NamedTuple):
@@ -79,23 +78,19 @@ def write_page(path: Path, title: str, entries: Sequence[PageEntry]) -> None:
     Raises:
         UsageError: Where nothing can be written there.
     """
-    links = "".join(f'<li><a href="#r{i}">{_escaped(entry.name)}</a></li>' for i, entry in enumerate(entries, 1))
+    links = "".join(f'<li><a href="#r{i}">{escaped(entry.name)}</a></li>' for i, entry in enumerate(entries, 1))
     figures = "".join(
-        f'<figure id="r{i}"><img src="{html.escape(quote(entry.picture))}" alt="{_escaped(entry.name)}: event frames '
-        f'over time, above its labels and predictions"><figcaption><b>{_escaped(entry.name)}</b>: '
-        f"{_escaped(entry.text)}</figcaption></figure>\n"
+        f'<figure id="r{i}"><img src="{html.escape(quote(entry.picture))}" alt="{escaped(entry.name)}: event frames '
+        f'over time, above its labels and predictions"><figcaption><b>{escaped(entry.name)}</b>: '
+        f"{escaped(entry.text)}</figcaption></figure>\n"
         for i, entry in enumerate(entries, 1)
     )
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"{_HEAD}{_escaped(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>{_escaped(title)}</h1><nav><ol>{links}</ol></nav>\n"
+    body = (
+        f"<h1>{escaped(title)}</h1><nav><ol>{links}</ol></nav>\n"
         '<p class="steps"><button id="back">← back</button><button id="on">on →</button></p>\n'
-        f"<main>{figures}</main><script>{_SCRIPT}</script></body></html>\n"
+        f"<main>{figures}</main><script>{_SCRIPT}</script>"
     )
-    with written_whole(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_document(path, f"{_TITLE}{title}", body, _STYLE)
 
 
 def pictures_of(path: Path) -> list[str]:
@@ -108,11 +103,6 @@ def pictures_of(path: Path) -> list[str]:
         page = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return []
-    if _HEAD not in page:
+    if f"<title>{_TITLE}" not in page:
         return []
     return [unquote(html.unescape(name)) for name in re.findall(r'<figure id="r\d+"><img src="([^"]*)"', page)]
-
-
-def _escaped(text: str) -> str:
-    """Returns text as HTML; bytes of a file's name that are no UTF-8 become question marks."""
-    return html.escape(as_text(text))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.parity import ParityCheck, ParityReport
+from edgeclf_export.parity.page import write_parity_page
 from edgeclf_export.shipped import Samples
 from edgeclf_export.stream_picture import stream_picture
 from edgeclf_runtime.files import written_whole
@@ -72,8 +73,6 @@ def write_demo_report(path: Path, samples: Samples, streamed: StreamResult, pari
     ]
     if streamed.latency is not None:
         facts.append(("latency a frame", f"p50 {streamed.latency.p50_us:.0f} µs, p99 {streamed.latency.p99_us:.0f} µs"))
-    from edgeclf_export.parity.page import write_parity_page
-
     picture = stream_picture(streamed.frames, streamed.predictions, parity.labels)
     caption = f"{samples.recording.name}: event frames, and the probability of each class over time."
     write_parity_page(path, parity, facts, (picture, caption))

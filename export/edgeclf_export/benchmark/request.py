@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from edgeclf_export.benchmark.torch_candidates import (
     open_compiled,
@@ -19,7 +19,7 @@ from edgeclf_export.benchmark.torch_candidates import (
     write_metavision,
     write_torchscript,
 )
-from edgeclf_runtime.backends import DeviceOptions
+from edgeclf_runtime.backends import Device, DeviceOptions
 from edgeclf_runtime.backends.providers import OPENVINO_PROVIDER
 from edgeclf_runtime.benchmark.candidates import Contender
 from edgeclf_runtime.benchmark.macs import multiply_adds
@@ -70,6 +70,8 @@ class BenchRequest:
         against: What else is measured beside the runtime.
         checkpoint: The checkpoint that the first model was exported from; the PyTorch sides run it.
         options: Where models run; its `threads` counts for nothing.
+        also_on: Where else they run in the same run: `cpu`, `cuda`, or an execution provider of ONNX Runtime by its
+            name.
         threads: Threads of a step on the CPU, each of them measured.
         streams: Streams of a step, each of them measured.
         recording: Where the event frames come from.
@@ -84,6 +86,7 @@ class BenchRequest:
     against: Sequence[Against] = ()
     checkpoint: Path | None = None
     options: DeviceOptions = field(default_factory=DeviceOptions)
+    also_on: Sequence[str] = ()
     threads: Sequence[int] = (1,)
     streams: Sequence[int] = (1,)
     plan: Plan = field(default_factory=Plan)
@@ -108,6 +111,22 @@ class BenchRequest:
                 f"The baseline {self.baseline} is not measured; ask for it with --against {self.baseline}, or take "
                 f"{', '.join([RUNTIME, *self.against])}."
             )
+
+    @property
+    def places(self) -> list[DeviceOptions]:
+        """Where models run, one after the other; the options of a provider are for the first one alone."""
+        return [
+            self.options,
+            *(
+                replace(
+                    self.options,
+                    device=cast("Device", name) if name in get_args(Device) else "auto",
+                    provider=None if name in get_args(Device) else name,
+                    provider_options={},
+                )
+                for name in self.also_on
+            ),
+        ]
 
     @property
     def torch_sides(self) -> list[str]:
@@ -166,7 +185,7 @@ def models_of(paths: Sequence[Path]) -> list[Model]:
     return found
 
 
-def settled(request: BenchRequest, model: Model) -> Model:
+def settled(request: BenchRequest, model: Model, place: DeviceOptions) -> Model:
     """Returns a model with the device that this runtime takes for it, after opening it once, as it will be measured.
 
     So a file that cannot be run fails before the long run, and what was left open (`auto`, a fallback to the CPU) is
@@ -175,7 +194,7 @@ def settled(request: BenchRequest, model: Model) -> Model:
     Raises:
         EdgeclfError: Where the runtime cannot run it so; see `Classifier.load`.
     """
-    options = replace(request.options, threads=request.threads[0])
+    options = replace(place, threads=request.threads[0])
     in_bfloat16 = model_kind(model.path) == "openvino" or options.provider == OPENVINO_PROVIDER
     if options.bfloat16 and not in_bfloat16 and "openvino" in request.against:
         options = replace(options, bfloat16=False)  # it is for the other program
@@ -195,7 +214,7 @@ def contenders_of(request: BenchRequest, models: Sequence[Model], folder: Path) 
 
     Args:
         request: What was asked for.
-        models: Its models, see `settled`.
+        models: Its models, see `settled`; one that runs in several places stands there as often.
         folder: Where files may be written that contenders open.
 
     Raises:
@@ -210,9 +229,14 @@ def contenders_of(request: BenchRequest, models: Sequence[Model], folder: Path) 
             "`edgeclf export --format onnx` writes, too."
         )
     of_checkpoint = _torch_sides(request, models[0], folder)
+    macs_of = {path: multiply_adds(path) for path in dict.fromkeys(model.path for model in models if model.is_onnx)}
+    torch_devices: set[str] = set()
     found: list[Contender] = []
     for model in models:
-        macs = multiply_adds(model.path) if model.is_onnx else None
+        macs = macs_of.get(model.path)
+        device = _of_torch(model.options)
+        with_torch = model.path == models[0].path and device not in torch_devices
+        torch_devices.add(device)
         ways = {RUNTIME: open_edgeclf, **of_file} if model.is_onnx else {f"{RUNTIME} {model.path.suffix}": open_edgeclf}
         for threads, streams in itertools.product(request.threads, request.streams):
             for name, opens in ways.items():
@@ -224,8 +248,7 @@ def contenders_of(request: BenchRequest, models: Sequence[Model], folder: Path) 
                     streams,
                 )  # fmt: skip
                 found.append(Contender(setting, partial(opens, model.path, options, streams), macs))
-            if model is models[0]:
-                device = _of_torch(model.options)
+            if with_torch:
                 found += [
                     Contender(
                         Setting(model.name, name, device, "fp32", threads, streams),

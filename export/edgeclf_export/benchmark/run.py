@@ -20,7 +20,7 @@ from edgeclf_export.benchmark.request import (
     models_of,
     settled,
 )
-from edgeclf_runtime.backends.base import Array
+from edgeclf_runtime.backends.base import Array, DeviceOptions
 from edgeclf_runtime.benchmark.bursts import timing_overhead_us
 from edgeclf_runtime.benchmark.facts import DATE, machine_facts
 from edgeclf_runtime.benchmark.limit import is_probe, limits, probes, with_shares
@@ -52,8 +52,9 @@ def run_bench(request: BenchRequest, progress: Progress) -> BenchReport:
         contenders = contenders_of(request, models, Path(folder))
         baseline = baseline_of(request, contenders)
         if request.with_limit:
-            for threads in request.threads:
-                contenders += probes(replace(models[0].options, threads=threads), threads)
+            for options in _places(models):
+                for threads in request.threads:
+                    contenders += probes(replace(options, threads=threads), threads)
         frames |= {one.setting.model: _NOTHING for one in contenders if one.setting.model not in frames}
         measured, left_out = measure(
             contenders,
@@ -86,12 +87,15 @@ def check_runtime(report: BenchReport) -> None:
 def _prepared(
     request: BenchRequest, models: Sequence[Model], progress: Progress
 ) -> tuple[list[Model], dict[str, Array]]:
-    """Returns the models, each opened once, and the event frames that they are measured on, by the models' names."""
+    """Returns the models, each opened once in each place, and the frames that they run on, by the models' names."""
     ready: list[Model] = []
     frames: dict[str, Array] = {}
     for done, model in enumerate(models):
         progress("Preparing", done, len(models))
-        ready.append(settled(request, model))
+        for place in request.places:
+            opened = settled(request, model, place)
+            if opened not in ready:  # `auto` may have come to what was asked for by name, too
+                ready.append(opened)
         if model.name not in frames:
             frames[model.name] = event_frames(model.contract, request.recording, request.plan.frames)
     progress("Preparing", len(models), len(models))
@@ -100,6 +104,15 @@ def _prepared(
 
 _NOTHING: Array = np.zeros((1, 1, 1, 1), np.float32)
 """What the probes of the machine's limit are handed for frames: they bring their own numbers."""
+
+
+def _places(models: Sequence[Model]) -> list[DeviceOptions]:
+    """Returns where models run, each place once."""
+    places: list[DeviceOptions] = []
+    for model in models:
+        if model.options not in places:
+            places.append(model.options)
+    return places
 
 
 def _stages(
@@ -113,7 +126,9 @@ def _stages(
         try:
             options = replace(model.options, threads=threads)
             measured = measure_stages(model.path, request.recording, options, request.recording_frames)
-            found.append(replace(measured, model=f"{model.name} {model.contract.precision}"))
+            where = options.provider or options.device
+            name = f"{model.name} {model.contract.precision}" + ("" if where == "cpu" else f" {where}")
+            found.append(replace(measured, model=name))
         except EdgeclfError as error:
             failed.append((f"the stages of {model.path.name}", str(error)))
     if jobs:

@@ -42,8 +42,8 @@ _HOW_MUCH = ("model", "thread_counts", "frames", "rounds", "processes", "warmup"
 _WHERE = ("device", "provider", "provider_options", "allow_cpu_fallback", "tf32", "bfloat16")
 
 _TAKEN: dict[Mode, Sequence[str]] = {
-    "measure": (*_RESULTS, *_HOW_MUCH, *_WHERE, "against", "checkpoint", "baseline", "streams", "no_limit", "paced",
-                "paced_frames", "report"),
+    "measure": (*_RESULTS, *_HOW_MUCH, *_WHERE, "also_on", "against", "checkpoint", "baseline", "streams", "no_limit",
+                "paced", "paced_frames", "report"),
     "recommend": (*_RESULTS, *_HOW_MUCH, "recommend", "split", "tolerance", "profile", "device"),
     "show": (*_RESULTS, "show", "report"),
     "compare": (*_RESULTS, "compared", "fail_over"),
@@ -111,6 +111,9 @@ beside_options = _options(
 )  # fmt: skip
 
 how_much_options = _options(
+    click.option("--also-on", multiple=True, metavar="NAME",
+                 help="Measure on this device in the same run, too: cpu, cuda, or an execution provider by its name; "
+                      "may be repeated."),
     click.option("--threads", "thread_counts", type=click.IntRange(min=1), multiple=True,
                  help="Threads of a step on the CPU, by default one for each core, with --recommend 1, 2, 4 and so on "
                       "up to that; may be repeated."),

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edgeclf_export.demo import export_sample, sample_parity, stream, write_demo_report
+from edgeclf_export.parity.text import reasons_text, verdict
 from edgeclf_export.shipped import find_samples
 from edgeclf_runtime.console import json_option, progress, say, verbosity_options, write_json
 from edgeclf_runtime.errors import CheckFailedError
@@ -49,6 +50,8 @@ def demo(out: Path, json_path: str | None) -> None:
         if streamed.latency is not None:
             click.echo(f"latency a frame: p50 {streamed.latency.p50_us:.0f} µs, p99 {streamed.latency.p99_us:.0f} µs")
         click.echo(f"report: {out / 'report.html'}")
-        click.echo(f"parity: {'passed' if parity else 'FAILED'}")
+        click.echo(f"parity: {verdict(bool(parity))}")
     if not parity:
-        raise CheckFailedError("The exported sample's KPIs differ from PyTorch's; the report says which.")
+        raise CheckFailedError(
+            f"{model} is not the classifier that {samples.checkpoint} is in PyTorch: {reasons_text(parity)}."
+        )

@@ -9,7 +9,17 @@ import click
 
 from edgeclf.data.dataset import Split
 from edgeclf_export.parity import ParityCheck, ParityReport
-from edgeclf_export.parity.report import Drift, McNemar, Parting
+from edgeclf_export.parity.page import write_parity_page
+from edgeclf_export.parity.text import (
+    KPI_HEADINGS,
+    drift_text,
+    findings,
+    kpi_rows,
+    mcnemar_text,
+    parting_text,
+    reasons_text,
+    verdict,
+)
 from edgeclf_runtime.commands.option_groups import device_options as where_options
 from edgeclf_runtime.console import check_can_write, json_option, progress, table, verbosity_options, write_json
 from edgeclf_runtime.errors import CheckFailedError
@@ -73,75 +83,38 @@ def parity(
         check_can_write(report / "parity.html")
     metavision = None if against is None else against[1]
     check = ParityCheck(
-        checkpoint, model, dataset, split, device_options, tolerances, drift, trust_checkpoint, metavision
+        checkpoint,
+        model,
+        dataset,
+        split=split,
+        device=device_options,
+        tolerances=tolerances,
+        drift=drift,
+        trusted=trust_checkpoint,
+        metavision=metavision,
     )
     result = check.run(progress)
     if json_path is not None:
         write_json(json_path, result.to_dict())
-    if report is not None:
-        from edgeclf_export.parity.page import write_parity_page
-
+    if json_path != "-":
+        click.echo(table(KPI_HEADINGS, kpi_rows(result)))
+        for name, value in summary(result):
+            click.echo(f"{name}: {value}")
+    if report is not None:  # last, so that whatever befalls a picture, the rest is there
         other = [] if metavision is None else [("reference", str(metavision))]
         facts = [("checkpoint", str(checkpoint)), *other, ("exported", str(model)), ("data set", f"{dataset}, {split}")]
         write_parity_page(report / "parity.html", result, facts)
-    if json_path != "-":
-        click.echo(kpi_table(result))
-        for name, value in summary(result):
-            click.echo(f"{name}: {value}")
     if not result:
         right = f"{checkpoint} is in PyTorch" if metavision is None else f"{metavision} is"
-        raise CheckFailedError(
-            f"{model} is not the classifier that {right}: {', '.join(result.failed)} differ beyond tolerance."
-        )
-
-
-def kpi_table(result: ParityReport) -> str:
-    """Returns the KPIs of both sides as a table."""
-    rows = [
-        (
-            name, f"{kpi.reference:.4f}", f"{kpi.exported:.4f}", kpi.difference_text, f"{kpi.tolerance:g}",
-            "passed" if kpi.passed else "FAILED",
-        )
-        for name, kpi in result.kpis.items()
-    ]  # fmt: skip
-    return table(("KPI", result.reference.name, "exported", "difference", "tolerance", ""), rows)
+        raise CheckFailedError(f"{model} is not the classifier that {right}: {reasons_text(result)}.")
 
 
 def summary(result: ParityReport) -> list[tuple[str, str]]:
     """Returns what the comparison found besides KPIs, name and value, the verdict last."""
     return [
-        ("frames", str(result.frames)),
-        ("same class", f"{result.top1_agreement:.4%}, all but {result.disagreements}"),
-        ("ties among those", f"{result.ties}"),
-        ("largest difference of a logit", f"{result.max_abs_logit_difference:.2e}"),
-        ("first parting", _parting_in_words(result.first_parting)),
-        ("drift of the state", _drift_in_words(result.drift)),
-        ("McNemar's test", _mcnemar_in_words(result.mcnemar)),
-        ("parity", "passed" if result else "FAILED"),
+        *findings(result),
+        ("first parting", parting_text(result)),
+        ("drift of the state", drift_text(result)),
+        ("McNemar's test", mcnemar_text(result)),
+        ("parity", verdict(bool(result))),
     ]
-
-
-def _parting_in_words(parting: Parting | None) -> str:
-    if parting is None:
-        return "none; both name the same class in every frame"
-    time = "" if parting.t_us is None else f" (until {parting.t_us} µs)"
-    sides = [
-        f"{label} ({probabilities[label]:.4f})"
-        for label, probabilities in (
-            (parting.reference_label, parting.reference),
-            (parting.exported_label, parting.exported),
-        )
-    ]
-    return f"{parting.recording}, frame {parting.frame}{time}: {sides[0]} in the reference, {sides[1]} exported"
-
-
-def _drift_in_words(drift: Drift | None) -> str:
-    if drift is None:
-        return "not compared"
-    grows = "grows" if drift.grows else "does not grow"
-    return f"median {drift.early:.1e} early in a recording, {drift.late:.1e} late; it {grows}"
-
-
-def _mcnemar_in_words(test: McNemar) -> str:
-    reference, exported = test.only_reference_right, test.only_exported_right
-    return f"p = {test.p_value:.3g} (right on one side alone: reference {reference}, exported {exported})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeclf_export.parity.check import ParityCheck, check_parity
+from edgeclf_export.parity.check import ParityCheck, check_parity, compare
 from edgeclf_export.parity.report import KpiComparison, ParityReport
 
-__all__ = ["KpiComparison", "ParityCheck", "ParityReport", "check_parity"]
+__all__ = ["KpiComparison", "ParityCheck", "ParityReport", "check_parity", "compare"]

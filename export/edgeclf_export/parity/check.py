@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeclf.checkpoint import load_checkpoint
 from edgeclf.data.dataset import Split
 from edgeclf.data_module import ClassificationDataModule
-from edgeclf.evaluation import RecordingLogits
-from edgeclf.utils_metrics import compute_kpis
 from edgeclf_export.parity import statistics
 from edgeclf_export.parity.drift import Lockstep
 from edgeclf_export.parity.report import Drift, KpiComparison, ParityReport, Side
@@ -21,20 +19,69 @@ from edgeclf_export.parity.sides import (
     PyTorchReference,
     Reference,
     Watch,
+    log_probabilities,
     unwatched,
 )
 from edgeclf_export.parity.tolerances import check_given, kpi_names
 from edgeclf_export.parity.tolerances import tolerances as chosen_tolerances
 from edgeclf_runtime.errors import UsageError
-from edgeclf_runtime.session import Classifier, DeviceOptions
+from edgeclf_runtime.precision import Precision
+from edgeclf_runtime.session import Classifier, Device, DeviceOptions
 
 _log = logging.getLogger(__name__)
 
-ON_CPU = DeviceOptions("cpu")
+
+def compare(
+    reference: Side,
+    exported: Side,
+    labels: Sequence[str],
+    delta_t: int | None,
+    precision: Precision = "fp32",
+    tolerances: Mapping[str, float] | None = None,
+    drift: Drift | None = None,
+    no_drift: str = "",
+) -> ParityReport:
+    """Returns how what two sides gave compares.
+
+    Args:
+        reference: The reference.
+        exported: The exported file, on the same recordings in the same order.
+        labels: Name of each output.
+        delta_t: Duration of a frame in µs; None where frames have no fixed one.
+        precision: The exported file's.
+        tolerances: As `ParityCheck` takes them.
+        drift: Of the state.
+        no_drift: Why there is none, as a clause.
+
+    Raises:
+        UsageError: Where there is no such KPI to have a tolerance.
+    """
+    given, found = reference.recordings, exported.recordings
+    most = chosen_tolerances(reference, exported, labels, delta_t, precision, tolerances)
+    disagreements, ties = statistics.disagreements_and_ties(given, found)
+    return ParityReport(
+        reference=reference,
+        exported=exported,
+        labels=tuple(labels),
+        delta_t=delta_t,
+        frames=sum(len(recording.labels) for recording in given),
+        disagreements=disagreements,
+        ties=ties,
+        max_abs_logit_difference=statistics.largest_difference(given, found),
+        kpis={name: KpiComparison(value, exported.kpis[name], most[name]) for name, value in reference.kpis.items()},
+        first_parting=statistics.first_parting(given, found, labels),
+        largest_parting=statistics.largest_parting(given, found, labels),
+        mcnemar=statistics.mcnemar(given, found),
+        drift=drift,
+        precision=precision,
+        no_drift=no_drift,
+        recordings_mcnemar=statistics.recordings_mcnemar(given, found, labels),
+        problems=statistics.problems(given, found),
+    )
 
 
 class ParityCheck:
-    """Both sides, ready to run.
+    """Both sides, ready to run once.
 
     Args:
         checkpoint: The checkpoint, run in PyTorch.
@@ -51,8 +98,8 @@ class ParityCheck:
 
     Raises:
         InputFileError: Where a file cannot be used.
-        UsageError: Where a side is another classifier than the checkpoint, the data set does not fit, or there is no
-            such KPI to have a tolerance.
+        UsageError: Where a side is another classifier than the checkpoint, the data set does not fit or has no label in
+            the split, or there is no such KPI to have a tolerance.
         EdgeclfError: Where the exported file does not start on the device; see `Classifier.load`.
     """
 
@@ -61,8 +108,9 @@ class ParityCheck:
         checkpoint: str | Path,
         model: str | Path,
         dataset: str | Path,
+        *,
         split: Split = "test",
-        device: DeviceOptions = ON_CPU,
+        device: Device | DeviceOptions = "cpu",
         tolerances: Mapping[str, float] | None = None,
         drift: bool = True,
         trusted: bool = False,
@@ -71,7 +119,8 @@ class ParityCheck:
         loaded = load_checkpoint(checkpoint, trusted)
         self._hyper = loaded.hyperparameters
         footing = Footing.of(self._hyper)
-        classifier = Classifier.load(model, options=device)
+        options = device if isinstance(device, DeviceOptions) else DeviceOptions(device)
+        classifier = Classifier.load(model, options=options)
         if difference := Footing.of(classifier.contract).difference(footing):
             raise UsageError(
                 f"{model}: this is another classifier than the checkpoint {checkpoint}: {difference}; export that "
@@ -86,6 +135,11 @@ class ParityCheck:
             else MetavisionReference(Path(metavision), footing)
         )
         self._data = ClassificationDataModule(self._hyper.to_dict(), dataset).sequences(split)
+        if not any((recording.labels >= 0).any() for recording in self._data.recordings):
+            raise UsageError(
+                f"{Path(dataset) / split}: no frame of its recordings has a label, so there is no KPI to compare; give "
+                "another split, or a data set with labels."
+            )
         self._tolerances = dict(tolerances or {})
         check_given(self._tolerances, kpi_names(self._hyper.labels))
         self._drift = drift
@@ -96,62 +150,56 @@ class ParityCheck:
         return self._hyper.labels
 
     def run(self, watch: Watch = unwatched) -> ParityReport:
-        """Runs both sides over every frame and compares them.
+        """Runs both sides over every frame and compares them; the exported file is closed then, whatever happened.
 
         Args:
             watch: Shows how far each side has come, such as `edgeclf_runtime.console.progress`.
 
         Raises:
-            EdgeclfError: Where a recording cannot be read, a side fails on its frames, or no frame has a label.
+            EdgeclfError: Where a recording cannot be read, or a side fails on its frames.
         """
-        order = {str(recording.path): k for k, recording in enumerate(self._data.recordings)}
-        reference = sorted(self._reference.run(self._data, watch), key=lambda recording: order[recording.path])
-        lockstep = self._lockstep()
-        exported = self._exported.run(self._data.recordings, watch, lockstep)
-        return self._report(reference, exported, None if lockstep is None else lockstep.result())
-
-    def _lockstep(self) -> Lockstep | None:
-        eager, classifier = self._reference.eager, self._exported.classifier
-        if not self._drift or eager is None or not Lockstep.fits(eager, classifier.contract):
-            return None
-        return Lockstep(eager, classifier.run, classifier.contract)
-
-    def _report(
-        self, reference: list[RecordingLogits], exported: list[RecordingLogits], drift: Drift | None
-    ) -> ParityReport:
+        no_drift = self._no_drift()
+        with self._exported.classifier as classifier:
+            order = {str(recording.path): k for k, recording in enumerate(self._data.recordings)}
+            reference = sorted(self._reference.run(self._data, watch), key=lambda recording: order[recording.path])
+            lockstep = None
+            if self._reference.eager is not None and not no_drift:
+                lockstep = Lockstep(self._reference.eager, classifier.run, classifier.contract)
+            exported = self._exported.run(self._data.recordings, watch, lockstep)
+        if self._reference.gives_probabilities:
+            reference, exported = log_probabilities(reference), log_probabilities(exported)
         labels, delta_t = self.labels, self._hyper.frame_duration
-        kpis, found = (
-            compute_kpis([recording.result() for recording in side], labels, delta_t) for side in (reference, exported)
+        return compare(
+            Side.of(self._reference.name, reference, labels, delta_t),
+            Side.of(self._exported.name, exported, labels, delta_t),
+            labels,
+            delta_t,
+            classifier.contract.precision,
+            self._tolerances,
+            None if lockstep is None else lockstep.result(),
+            no_drift,
         )
-        precision = self._exported.classifier.contract.precision
-        tolerances = chosen_tolerances(tuple(kpis), precision, reference, labels, delta_t, self._tolerances)
-        disagreements, ties = statistics.disagreements_and_ties(reference, exported)
-        return ParityReport(
-            reference=Side(self._reference.name, reference, kpis),
-            exported=Side(self._exported.name, exported, found),
-            labels=labels,
-            delta_t=delta_t,
-            frames=sum(len(recording.labels) for recording in reference),
-            disagreements=disagreements,
-            ties=ties,
-            max_abs_logit_difference=statistics.largest_difference(reference, exported),
-            kpis={name: KpiComparison(value, found[name], tolerances[name]) for name, value in kpis.items()},
-            first_parting=statistics.first_parting(reference, exported, labels),
-            largest_parting=statistics.largest_parting(reference, exported, labels),
-            mcnemar=statistics.mcnemar(reference, exported),
-            drift=drift,
-            precision=precision,
-        )
+
+    def _no_drift(self) -> str:
+        """Returns why the states are not compared, as a clause; empty where they are."""
+        if not self._drift:
+            return "it was not asked for"
+        if self._reference.eager is None:
+            return "Metavision's export keeps its state to itself"
+        return Lockstep.obstacle(self._reference.eager, self._exported.classifier.contract)
 
 
 def check_parity(
     checkpoint: str | Path,
     model: str | Path,
     dataset: str | Path,
+    *,
     split: Split = "test",
-    device: DeviceOptions = ON_CPU,
+    device: Device | DeviceOptions = "cpu",
     tolerances: Mapping[str, float] | None = None,
     drift: bool = True,
+    trusted: bool = False,
+    metavision: str | Path | None = None,
 ) -> ParityReport:
     """Returns how an exported file compares with its checkpoint over a split: true where every KPI is within tolerance.
 
@@ -163,15 +211,28 @@ def check_parity(
             assert check_parity("best.ckpt", "best.onnx", "dataset")
 
     Args:
-        checkpoint: As `ParityCheck` takes it.
-        model: As `ParityCheck` takes it.
-        dataset: As `ParityCheck` takes it.
-        split: As `ParityCheck` takes it.
-        device: As `ParityCheck` takes it.
-        tolerances: As `ParityCheck` takes them.
-        drift: As `ParityCheck` takes it.
+        checkpoint: As `ParityCheck` takes it, and so are the others.
+        model: The exported file.
+        dataset: The data set folder.
+        split: Which of its splits.
+        device: Where the exported file runs.
+        tolerances: By how much KPIs may differ.
+        drift: Whether to look at the state as well.
+        trusted: Load the checkpoint whatever it holds.
+        metavision: The folder of a Metavision export to compare with.
 
     Raises:
         EdgeclfError: See `ParityCheck` and its `run`.
     """
-    return ParityCheck(checkpoint, model, dataset, split, device, tolerances, drift).run()
+    check = ParityCheck(
+        checkpoint,
+        model,
+        dataset,
+        split=split,
+        device=device,
+        tolerances=tolerances,
+        drift=drift,
+        trusted=trusted,
+        metavision=metavision,
+    )
+    return check.run()

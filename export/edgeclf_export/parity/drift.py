@@ -1,4 +1,9 @@
-"""How far the state of two classifiers that see the same recording comes apart, frame by frame."""
+"""How far the state of two classifiers that see the same recording comes apart, frame by frame.
+
+This is a pass of its own: both go through a recording side by side, a frame at a time, while the KPIs and the logits of
+a parity check are those of batches in PyTorch and of the runtime's bound memory. So a fault that only those have is not
+seen in the drift, and the other way round.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from edgeclf.models import Classifier as TorchClassifier
-from edgeclf_export.parity.report import Drift
+from edgeclf_export.parity.report import Drift, DriftVerdict
+from edgeclf_export.parity.tolerances import DEFAULTS
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.golden import Array, ChainedStep, Step
+from edgeclf_runtime.precision import PRECISIONS, Precision
+
+_GROWTH = 10  # times the error in the middle of a recording, over which an error late in it has grown
+_SHORTEST = 20  # frames of a recording whose middle is not its start any more
 
 
 class Lockstep:
@@ -31,10 +41,14 @@ class Lockstep:
         self._errors: list[list[float]] = []
 
     @staticmethod
-    def fits(reference: TorchClassifier, contract: Contract) -> bool:
-        """Whether both have memory, of tensors with the same names and shapes."""
+    def obstacle(reference: TorchClassifier, contract: Contract) -> str:
+        """Returns why two states cannot be compared, as a clause; empty where both are the same tensors."""
         own = reference.state_spec(*contract.frame_shape[1:])
-        return bool(own) and own == {tensor.name: tensor.shape for tensor in contract.state}
+        if not own and not contract.state:
+            return "the model has no state"
+        if own != {tensor.name: tensor.shape for tensor in contract.state}:
+            return "the two sides' states have other shapes"
+        return ""
 
     def start(self) -> None:
         """Begins a recording: both states are zero."""
@@ -55,7 +69,7 @@ class Lockstep:
 
     def result(self) -> Drift:
         """Returns the drift over the recordings until now; there must have been one."""
-        return drift_of(self._errors)
+        return drift_of(self._errors, self._contract.precision)
 
 
 def relative_error(right: Sequence[Array], found: Sequence[Array]) -> float:
@@ -72,15 +86,21 @@ def relative_error(right: Sequence[Array], found: Sequence[Array]) -> float:
         of_right += float(np.square(a.astype(np.float64)).sum())
     if of_difference == 0:
         return 0.0
-    share = float(np.sqrt(of_difference / of_right)) if of_right else np.inf
-    return share if np.isfinite(share) else float(np.inf)
+    share = np.sqrt(of_difference) / np.sqrt(of_right) if of_right else np.inf
+    return float(share) if np.isfinite(share) else float(np.inf)
 
 
-def drift_of(errors: Sequence[Sequence[float]]) -> Drift:
+def drift_of(errors: Sequence[Sequence[float]], precision: Precision) -> Drift:
     """Returns what the errors of some recordings come to, frame by frame.
+
+    The states are apart where the error late in a recording is larger than `PRECISIONS` lets that of an exported output
+    be, as it is at once where no state is fed back. The error grows where late it is over ten times what it is in the
+    middle, so that the first frames, in which a state fills up from zero, count for nothing. What is below rounding, as
+    the KPIs' tolerances take it, and recordings of less than 20 frames say nothing of growth.
 
     Args:
         errors: Of each recording, a number a frame; one recording or more, a frame or more each.
+        precision: The exported file's.
     """
     longest = max(map(len, errors))
     of_frame = [np.array([one[k] for one in errors if len(one) > k]) for k in range(longest)]
@@ -88,11 +108,24 @@ def drift_of(errors: Sequence[Sequence[float]]) -> Drift:
     median: NDArray[np.float64] = np.array([np.median(values) for values in of_frame])
     common = int((2 * recordings >= len(errors)).sum())  # frames that at least half of the recordings have
     tenth = max(1, common // 10)
-    early = median[1 : 1 + tenth] if common > 1 else median
+    early, late = _median(median[1 : 1 + tenth] if common > 1 else median), _median(median[common - tenth : common])
+    begin = (common - tenth) // 2
+    middle = _median(median[begin : begin + tenth]) if common >= _SHORTEST else late
     return Drift(
         median=median,
         largest=np.array([values.max() for values in of_frame]),
         recordings=recordings,
-        early=float(np.median(early)),
-        late=float(np.median(median[common - tenth : common])),
+        early=early,
+        late=late,
+        verdict=_verdict(middle, late, precision),
     )
+
+
+def _verdict(middle: float, late: float, precision: Precision) -> DriftVerdict:
+    if not late <= PRECISIONS[precision].relative:  # also where it is no number
+        return "apart"
+    return "grows" if late > max(_GROWTH * middle, DEFAULTS[precision].same_score) else "even"
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    return float(np.median(values))

@@ -18,14 +18,22 @@ from edgeclf_export.parity.pictures import (
     draw_precision_recall,
     draw_roc,
     draw_times_to_prediction,
-    frames_text,
     times_to_prediction,
 )
-from edgeclf_export.parity.report import Drift, KpiComparison, McNemar, ParityReport, Parting
+from edgeclf_export.parity.report import ParityReport, Parting
+from edgeclf_export.parity.text import (
+    KPI_HEADINGS,
+    NOTHING,
+    drift_text,
+    findings,
+    kpi_rows,
+    kpis_text,
+    mcnemar_text,
+    parting_text,
+    probability_text,
+    reasons_text,
+)
 from edgeclf_export.parity.timeline import Timeline, draw_timeline, worst_timelines
-
-NOTHING = "–"
-"""Stands where there is no value."""
 
 
 def write_parity_page(
@@ -46,13 +54,14 @@ def write_parity_page(
         UsageError: Where nothing can be written there.
     """
     page = Page("KPI parity", bool(report))
-    page.facts([*facts, *_found(report)])
+    why = [] if report else [("why it failed", reasons_text(report))]
+    page.facts([*why, *facts, *findings(report)])
     if stream is not None:
         page.heading("The stream")
         page.figures(stream)
     _add_kpis(page, report)
     _add_parting(page, report)
-    page.heading("Which side is right more often", mcnemar_text(report.mcnemar))
+    page.heading("Which side is right more often", mcnemar_text(report))
     _add_confusion(page, report)
     _add_curves(page, report)
     page.heading("Time to prediction", _never_recognised_text(report))
@@ -62,118 +71,34 @@ def write_parity_page(
     page.write(path)
 
 
-def mcnemar_text(test: McNemar) -> str:
-    """Returns what McNemar's test says, in words."""
-    reference, exported = test.only_reference_right, test.only_exported_right
-    if not reference + exported:
-        return "There is no labelled frame that one side alone names rightly, so neither is the better one."
-    verdict = (
-        "So uneven a split is hardly chance: one side is the better classifier here."
-        if test.p_value < 0.05
-        else "So uneven a split may well be chance: neither is shown to be the better classifier."
-    )
-    return (
-        f"Of the labelled frames, the reference alone names {reference} rightly and the exported file alone {exported}."
-        f" McNemar's test, exact and two-sided: p = {test.p_value:.2g}. {verdict}"
-    )
-
-
-def drift_text(drift: Drift | None) -> str:
-    """Returns in words how far the states are apart, and whether that grows with time."""
-    if drift is None:
-        return "One of the two sides keeps its state to itself, or has none, so there is nothing to compare."
-    explained = (
-        "How far the two sides' state is apart after each frame, over all tensors, as a share of the reference's state."
-    )
-    if not (drift.largest > 0).any():
-        return f"{explained} It is the same to the last bit, in every frame of every recording."
-    grows = "it grows with time" if drift.grows else "it does not grow with time"
-    return f"{explained} The median is {drift.early:.1e} early in a recording and {drift.late:.1e} late in it: {grows}."
-
-
-def _found(report: ParityReport) -> list[tuple[str, str]]:
-    found = [
-        ("compared", f"{frames_text(report.frames)} of {len(report.reference.recordings)} recordings"),
-        ("same class", f"{report.top1_agreement:.4%} of the frames"),
-        (
-            "other class",
-            f"{frames_text(report.disagreements)}, {report.ties} of which are ties: the reference itself is undecided",
-        ),
-        ("largest difference of a logit", f"{report.max_abs_logit_difference:.3g}"),
-    ]
-    return found if report.disagreements else [row for row in found if row[0] != "other class"]
-
-
 def _add_kpis(page: Page, report: ParityReport) -> None:
-    undefined = any(isnan(kpi.reference) or isnan(kpi.exported) for kpi in report.kpis.values())
-    failed = sum(not kpi.passed for kpi in report.kpis.values())
     page.heading(
         "KPIs",
-        (f"{failed} of {len(report.kpis)} differ beyond their tolerance. " if failed else "All are within tolerance. ")
-        + f"Reference: {report.reference.name}. Exported: {report.exported.name}. Both ran over every frame of the "
-        "same recordings, each with its own memory."
-        + (f" {NOTHING}: not defined on this split; it passes where neither side is." if undefined else ""),
+        f"{kpis_text(report)} Reference: {report.reference.name}. Exported: {report.exported.name}. Both ran over "
+        "every frame of the same recordings, each with its own memory.",
     )
-    page.table(
-        ("KPI", "reference", "exported", "difference", "tolerance", ""),
-        [_kpi_row(name, kpi) for name, kpi in report.kpis.items()],
-    )
-
-
-def _kpi_row(name: str, kpi: KpiComparison) -> tuple[str, ...]:
-    difference = NOTHING if isnan(kpi.reference) or isnan(kpi.exported) else kpi.difference_text
-    return (
-        name,
-        _value(name, kpi.reference),
-        _value(name, kpi.exported),
-        difference,
-        f"{kpi.tolerance:.2g}",
-        "passed" if kpi.passed else "failed",
-    )
-
-
-def _value(name: str, value: float) -> str:
-    if isnan(value):
-        return NOTHING
-    return f"{value:.1f}" if name.endswith("_ms") else f"{value:g}" if name.endswith("_recognised") else f"{value:.4f}"
+    page.table(KPI_HEADINGS, kpi_rows(report))
 
 
 def _add_parting(page: Page, report: ParityReport) -> None:
-    parting, largest = report.first_parting, report.largest_parting
-    title = "Where they first part company"
-    if parting is None:
-        page.heading(
-            title,
-            "They never do: both name the same class in every frame. Their probabilities differ most in "
-            f"{_place(largest)}, where they are:",
-        )
-        _add_probabilities(page, largest)
-        return
-    furthest = "" if _same_frame(parting, largest) else f" Probabilities differ most in {_place(largest)}."
-    page.heading(
-        title,
-        f"In {_place(parting)}. The reference names {parting.reference_label}, the exported file "
-        f"{parting.exported_label}. The probabilities there are below.{furthest}",
-    )
-    _add_probabilities(page, parting)
-
-
-def _same_frame(one: Parting, other: Parting) -> bool:
-    return (one.recording, one.frame) == (other.recording, other.frame)
-
-
-def _place(parting: Parting) -> str:
-    time = "" if parting.t_us is None else f", which ends at {parting.t_us / 1e6:.3f} s"
-    return f"frame {parting.frame} of {parting.recording}{time}"
-
-
-def _add_probabilities(page: Page, parting: Parting) -> None:
+    first = report.first_parting
+    which = "where probabilities differ most" if first is None else "where they first part company"
+    page.heading("Where they first part company", f"{parting_text(report)} The table is of the frame {which}.")
+    parting = first or report.largest_parting
     page.table(
         ("class", "reference", "exported", "difference"),
-        [
-            (label, f"{value:.4f}", f"{parting.exported[label]:.4f}", f"{parting.exported[label] - value:+.1e}")
-            for label, value in parting.reference.items()
-        ],
+        [_probabilities(parting, label) for label in report.labels],
+    )
+
+
+def _probabilities(parting: Parting, label: str) -> tuple[str, ...]:
+    reference, exported = parting.reference[label], parting.exported[label]
+    difference = exported - reference
+    return (
+        label,
+        probability_text(reference),
+        probability_text(exported),
+        NOTHING if isnan(difference) else f"{difference:+.1e}",
     )
 
 
@@ -220,9 +145,16 @@ def _never_recognised_text(report: ParityReport) -> str:
 
 
 def _add_drift(page: Page, report: ParityReport) -> None:
-    page.heading("Drift of the state", drift_text(report.drift))
-    if report.drift is not None and (report.drift.largest > 0).any():
-        page.figures((draw_drift(report.drift, report.delta_t), "Over all recordings, on a logarithmic axis."))
+    drift = report.drift
+    if drift is None or not (drift.largest != 0).any():
+        page.heading("Drift of the state", drift_text(report))
+        return
+    page.heading(
+        "Drift of the state",
+        f"{drift_text(report)} Relative: the difference after a frame, over all tensors, as a share of the reference's "
+        "state.",
+    )
+    page.figures((draw_drift(drift, report.delta_t), "Over all recordings, on a logarithmic axis."))
 
 
 def _add_timelines(page: Page, report: ParityReport) -> None:

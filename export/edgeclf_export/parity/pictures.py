@@ -31,6 +31,7 @@ from edgeclf.utils_metrics import (
 from edgeclf.utils_metrics.plots import frame_curve, frame_matrix, row_shares, short_count
 from edgeclf.utils_metrics.time_to_prediction import time_bins
 from edgeclf_export.parity.report import Drift, ParityReport, Side
+from edgeclf_export.parity.text import NOTHING, frames_text
 from edgeclf_runtime.contract import background_index
 
 WIDTH = 5.2
@@ -40,7 +41,7 @@ CURVES_SHOWN = 12
 MARKED_CELLS = 12
 """Classes up to which numbers fit the cells of a confusion matrix."""
 _FINEST = 500
-"""Steps between 0 and 1 that a curve is drawn with; no panel is as many pixels wide."""
+"""Steps along an axis that a curve is drawn with; no panel is as many pixels wide."""
 
 
 class ClassCurves(NamedTuple):
@@ -156,37 +157,51 @@ def draw_times_to_prediction(report: ParityReport) -> Figure:
 def draw_drift(drift: Drift, delta_t: int | None) -> Figure:
     """Draws how far the states are apart over time: the median recording and the worst, on a log axis.
 
+    Frames in which a recording's error is not finite, as where a model overflows, have a mark at the top.
+
     Args:
-        drift: With an error over 0 somewhere.
+        drift: With an error that is not 0 somewhere.
         delta_t: Duration of a frame in µs; None where frames have no fixed one: the axis counts frames then.
     """
     figure = new_figure(WIDTH, 3.4)
     axes = figure.subplots()
-    frames = np.arange(1, len(drift.median) + 1)
-    time = frames if delta_t is None else frames * (delta_t / 1e6)
-    for name, values, colour in (
-        ("largest", drift.largest, EXPORTED_COLOUR),
-        ("median recording", drift.median, REFERENCE_COLOUR),
-    ):
-        axes.plot(time, np.where(values > 0, values, np.nan), label=name, color=colour, linewidth=1.5)
+    frames = np.arange(1, len(drift.median) + 1, dtype=np.float64)
+    time = frames * (1.0 if delta_t is None else delta_t / 1e6)
+    drawn = [_as_drawn(values) for values in (drift.largest, drift.median)]
+    names = [("largest", EXPORTED_COLOUR), ("median recording", REFERENCE_COLOUR)]
+    for values, (name, colour) in zip(drawn, names, strict=True):
+        axes.plot(time, values, label=name, color=colour, linewidth=1.5)
     half = np.flatnonzero(2 * drift.recordings >= drift.recordings[0])[-1]
     if half + 1 < len(time):
         axes.axvline(time[half], color="#999999", linestyle=":", label="fewer than half go on")
     axes.set_yscale("log")
-    seen = np.log10([values for values in (*drift.median, *drift.largest) if values > 0])
-    axes.set_ylim(10 ** np.floor(seen.min()), 10 ** np.floor(seen.max() + 1))  # whole decades have names
+    seen = np.log10([value for values in drawn for value in values if value > 0])
+    if len(seen):
+        axes.set_ylim(10 ** np.floor(seen.min()), 10 ** np.floor(seen.max() + 1))  # whole decades have names
+    else:
+        axes.set_yticks([], [])
+    _mark_top(axes, time[~np.isfinite(drift.largest)], float(time[-1]), "not finite")
+    axes.set_xlim(0, time[-1] * 1.02)
     axes.grid(color="#eeeeee")
     axes.set(
         xlabel="frames from the start" if delta_t is None else "time from the start in s",
         ylabel="relative difference of the state",
     )
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9, columnspacing=1.2)
+    figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9, columnspacing=1.2)
     return figure
 
 
-def frames_text(count: int) -> str:
-    """Returns a number of frames in words."""
-    return "1 frame" if count == 1 else f"{count} frames"
+def _as_drawn(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns what has a place on a log axis, NaN elsewhere."""
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def _mark_top(axes: Axes, places: NDArray[np.float64], end: float, label: str) -> None:
+    """Puts marks along the top of a picture that ends at `end`, no more of them than can be told apart."""
+    if len(places):
+        shown = np.unique((places / end * _FINEST).round()) * end / _FINEST
+        top = np.full(len(shown), 0.98)
+        axes.plot(shown, top, "|", color="#111111", markersize=5, label=label, transform=axes.get_xaxis_transform())
 
 
 def _all(side: Side, what: str) -> Tensor:
@@ -294,4 +309,4 @@ def _times(report: ParityReport, side: Side) -> TimeToPrediction:
 
 
 def _value(value: float, unit: str) -> str:
-    return "–" if isnan(value) else f"{value:g} {unit}"
+    return NOTHING if isnan(value) else f"{value:g} {unit}"

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeclf.evaluation import RecordingLogits
+from edgeclf.utils_metrics import compute_kpis
 from edgeclf_runtime.precision import Precision
 
-_NAMED = 3  # KPIs that `repr` of a report names; pytest cuts longer ones in the middle
+DriftVerdict = Literal["even", "grows", "apart"]
+
+_NAMED = 3  # KPIs that `repr` of a report names
+_LONGEST = 239  # characters of it; pytest cuts longer ones in the middle
+_SHORT = 8  # characters to which a KPI's name may be cut there
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class KpiComparison:
     def difference_text(self) -> str:
         """The difference for people to read."""
         return f"{self.difference:+.1e}" if self.difference else "0"
+
+    @property
+    def change_text(self) -> str:
+        """Both sides' values for people to read; the difference where those look the same."""
+        before, after = f"{self.reference:.4g}", f"{self.exported:.4g}"
+        return f"{before} → {after}" if before != after else f"{before} {self.difference_text}"
 
     @property
     def passed(self) -> bool:
@@ -81,14 +92,15 @@ class Parting:
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's test, exact and two-sided, of frames that one side alone names rightly.
+    """McNemar's test, exact and two-sided, of what one side alone names rightly: labelled frames, or recordings.
 
-    A small p-value says that one side is right more often than chance would have it.
+    A small p-value says that one side is right more often than chance would have it. The test takes its cases for
+    independent, which recordings are, and consecutive frames of one recording are not.
 
     Attributes:
-        only_reference_right: Labelled frames that the reference alone names rightly.
-        only_exported_right: Those that the exported file alone does.
-        p_value: How probable a split at least as uneven is where both are as good; 1 where there is no such frame.
+        only_reference_right: How many the reference alone names rightly.
+        only_exported_right: How many the exported file alone does.
+        p_value: How probable a split at least as uneven is where both are as good; 1 where there is none to split.
     """
 
     only_reference_right: int
@@ -100,7 +112,9 @@ class McNemar:
 class Drift:
     """How far the two sides' state is apart, frame by frame from a recording's start: does an error grow with time?
 
-    Each frame's error is the Euclidean norm of the difference over that of the reference's state, all tensors together.
+    Each frame's error is the Euclidean norm of the difference over that of the reference's state, all tensors together;
+    infinite where a state holds what is no number. It is measured on a pass of its own, in which both sides go through
+    a recording a frame at a time: the KPIs and the logits of the report are those of another pass.
 
     Attributes:
         median: Over the recordings that are so long, `[N]`, N the frames of the longest.
@@ -108,6 +122,8 @@ class Drift:
         recordings: How many are so long, `[N]`.
         early: The median of the first tenth of frames (at least 1), after the first.
         late: The median of the last tenth of frames that at least half of the recordings have.
+        verdict: `apart` where the late error is infinite, or more than the file's precision explains; `grows` where it
+            is over ten times that in the middle of a recording and no mere rounding; else `even`. See `drift_of`.
     """
 
     median: NDArray[np.float64]
@@ -115,11 +131,12 @@ class Drift:
     recordings: NDArray[np.int64]
     early: float
     late: float
+    verdict: DriftVerdict = "even"
 
     @property
     def grows(self) -> bool:
-        """Whether the error late in a recording is over ten times that early in it."""
-        return self.late > 10 * self.early
+        """Whether the error goes on growing after a recording's start; see `verdict`."""
+        return self.verdict == "grows"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields of `parity --json`."""
@@ -130,6 +147,7 @@ class Drift:
             "early": self.early,
             "late": self.late,
             "grows": self.grows,
+            "verdict": self.verdict,
         }
 
 
@@ -146,6 +164,11 @@ class Side:
     name: str
     recordings: Sequence[RecordingLogits]
     kpis: Mapping[str, float]
+
+    @classmethod
+    def of(cls, name: str, recordings: Sequence[RecordingLogits], labels: Sequence[str], delta_t: int | None) -> Side:
+        """Returns a side with the KPIs of what it gave; see `compute_kpis`."""
+        return cls(name, recordings, compute_kpis([recording.result() for recording in recordings], labels, delta_t))
 
 
 @dataclass(frozen=True)
@@ -165,9 +188,12 @@ class ParityReport:
         first_parting: The first frame of the first recording on which they name different classes; None where there is
             none.
         largest_parting: The frame on which a probability differs most.
-        mcnemar: The test of the disagreements.
-        drift: Of the state; None where a side keeps its state to itself, there is none, or nobody asked.
+        mcnemar: The test of labelled frames.
+        drift: Of the state; None where it was not measured.
         precision: The exported file's, by which tolerances were chosen that nobody gave.
+        no_drift: Why there is no drift, as a clause; empty where there is.
+        recordings_mcnemar: The test of recordings, each by its majority vote, as `recording_accuracy` takes it.
+        problems: Why it fails besides KPIs, a clause each.
     """
 
     reference: Side
@@ -184,18 +210,25 @@ class ParityReport:
     mcnemar: McNemar
     drift: Drift | None
     precision: Precision = "fp32"
+    no_drift: str = ""
+    recordings_mcnemar: McNemar = McNemar(0, 0, 1.0)
+    problems: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.kpis) and not self.failed
+        return bool(self.kpis) and not self.failed and not self.problems
 
     def __repr__(self) -> str:
-        """Returns what a failed `assert` shall say: which KPIs failed, by how much."""
-        verdict = "passed" if self else "FAILED"
-        said = [f"{name} {self.kpis[name].difference_text} (±{self.kpis[name].tolerance:g})" for name in self.failed]
-        if len(said) > _NAMED:
-            said[_NAMED:] = [f"{len(said) - _NAMED} more"]
-        what = f" {', '.join(said)};" if said else ""
-        return f"<ParityReport {verdict}:{what} same class {self.top1_agreement:.2%} of {self.frames} frames>"
+        """Returns what a failed `assert` shall say: which KPIs failed, from what to what, and what else is wrong."""
+        begin = f"<ParityReport {'passed' if self else 'FAILED'}: "
+        end = f"same class {self.top1_agreement:.2%} of {self.frames} frames>"
+        names = self.failed[:_NAMED]
+        changes = [f" {self.kpis[name].change_text} (±{self.kpis[name].tolerance:.3g})" for name in names]
+        more = [f"{len(self.failed) - _NAMED} more"] if len(self.failed) > _NAMED else []
+        without_names = begin + "".join(f"{what}, " for what in (*self.problems, *changes, *more)) + end
+        room = max(_SHORT, (_LONGEST - len(without_names)) // max(len(names), 1))
+        named = [_cut(name, room) + change for name, change in zip(names, changes, strict=True)]
+        said = ", ".join((*self.problems, *named, *more))
+        return begin + (f"{said}; " if said else "") + end
 
     @property
     def failed(self) -> list[str]:
@@ -216,14 +249,18 @@ class ParityReport:
             "max_abs_logit_difference": self.max_abs_logit_difference,
             "kpis": {name: kpi.to_dict() for name, kpi in self.kpis.items()},
             "sides": {"reference": self.reference.name, "exported": self.exported.name},
-            "tolerance": {
-                "precision": self.precision,
-                "kpis": {name: kpi.tolerance for name, kpi in self.kpis.items()},
-            },
+            "tolerance": {"precision": self.precision},
+            "problems": list(self.problems),
             "disagreements": self.disagreements,
             "ties": self.ties,
             "first_parting": None if self.first_parting is None else self.first_parting.to_dict(),
             "largest_parting": self.largest_parting.to_dict(),
             "mcnemar": asdict(self.mcnemar),
+            "recordings_mcnemar": asdict(self.recordings_mcnemar),
             "drift": None if self.drift is None else self.drift.to_dict(),
+            "no_drift": self.no_drift,
         }
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

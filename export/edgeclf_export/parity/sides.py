@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,25 +17,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeclf.data.dataset import LabelledRecording
-from edgeclf.data.labels import recording_name
 from edgeclf.data.sequential import RecordingDataset
 from edgeclf.evaluation import RecordingLogits, evaluate
 from edgeclf.hyperparameters import HyperParameters
 from edgeclf.models import Classifier as TorchClassifier
 from edgeclf_export.formats.metavision import INFO_NAME
 from edgeclf_export.parity.drift import Lockstep
+from edgeclf_export.recordings import recording_logits, run_frames
 from edgeclf_runtime.backends.base import last_line
 from edgeclf_runtime.backends.torchscript import load_script
 from edgeclf_runtime.contract import BACKGROUND, Contract
 from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError
-from edgeclf_runtime.frames import open_frames
+from edgeclf_runtime.golden import Array
 from edgeclf_runtime.preprocessing import area_resize, effective_arguments
 from edgeclf_runtime.session import Classifier
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _CHUNK = 16  # frames that a Metavision classifier is given at once
-_SUM_TO_1 = 1e-4
+_SUM_TO_1 = 1e-2  # by how much probabilities may miss it, which in float16 each are rounded
 
 
 class Watch(Protocol):
@@ -99,10 +102,13 @@ class Reference(ABC):
     Attributes:
         name: What people call it.
         eager: The classifier in PyTorch, whose state can be looked at; None where it keeps that to itself.
+        gives_probabilities: Whether it gives probabilities alone, so that its logits are their logarithms; known once
+            it has run.
     """
 
     name: str
     eager: TorchClassifier | None = None
+    gives_probabilities = False
 
     @abstractmethod
     def run(self, data: RecordingDataset, watch: Watch) -> list[RecordingLogits]:
@@ -132,7 +138,7 @@ class MetavisionReference(Reference):
 
     It is given frames `[T, 1, C, H, W]`, and clears its memory by `reset_all` or, where it lacks that, by `reset` with
     a mask of 0; one that has neither is loaded anew for every recording. What it gives are logits `[T, 1, K]`, or
-    probabilities, whose logarithms are logits too.
+    probabilities, where those of all frames of all recordings are such; their logarithms stand for logits then.
 
     Args:
         folder: The folder with its two files.
@@ -157,7 +163,12 @@ class MetavisionReference(Reference):
     def run(self, data: RecordingDataset, watch: Watch) -> list[RecordingLogits]:
         """Returns what it gives for every frame; see `Reference.run`."""
         with watch(data.recordings, self.name, len(data.recordings)) as recordings:
-            return [self._run(recording, data.frame_shape) for recording in recordings]
+            given = [self._run(recording, data.frame_shape) for recording in recordings]
+        self.gives_probabilities = all(_are_probabilities(recording.logits) for recording in given)
+        if not self.gives_probabilities:
+            return given
+        _log.info("%s gives probabilities; their logarithms are compared.", self._path)
+        return [replace(recording, logits=recording.logits.log()) for recording in given]
 
     def _run(self, recording: LabelledRecording, frame_shape: tuple[int, int, int]) -> RecordingLogits:
         frames, parts = reference_frames(recording, frame_shape[1:]), []
@@ -179,7 +190,7 @@ class MetavisionReference(Reference):
                 f"{self._path}: it gives {list(given.shape)} for {len(recording)} frames of one stream, and "
                 f"{[len(recording), 1, self._outputs]} (frames, streams, outputs) fit its labels."
             )
-        return result_of(recording, _as_logits(given[:, 0]))
+        return recording_logits(recording, given[:, 0].numpy())
 
     def _clear(self) -> None:
         """Makes the classifier start anew."""
@@ -229,17 +240,30 @@ class ExportedSide:
             return [self._run(recording, lockstep) for recording in items]
 
     def _run(self, recording: LabelledRecording, lockstep: Lockstep | None) -> RecordingLogits:
-        classifier, logits = self.classifier, []
+        classifier = self.classifier
         # A tensor file's frames are the same for both sides, so they are read once.
         own = None if recording.dat is None else reference_frames(recording, classifier.contract.frame_shape[1:])
+
+        def run(frame: Array) -> Array:
+            if lockstep is not None:
+                lockstep.step(frame if own is None else next(own), frame)
+            logits: Array = classifier.step(frame[None]).logits[0]
+            return logits
+
         classifier.reset()
         if lockstep is not None:
             lockstep.start()
-        for frame in open_frames(recording.path, classifier.contract):
-            logits.append(classifier.step(frame.data[None]).logits[0])
-            if lockstep is not None:
-                lockstep.step(frame.data if own is None else next(own), frame.data)
-        return result_of(recording, torch.from_numpy(np.stack(logits)))
+        return recording_logits(recording, run_frames(recording, classifier.contract, run))
+
+
+def log_probabilities(recordings: Sequence[RecordingLogits]) -> list[RecordingLogits]:
+    """Returns recordings with the logarithms of their probabilities for logits, none below that of float32's least.
+
+    So they can be compared with those of a classifier that gives probabilities alone, which has lost by how much all
+    its logits were larger, and how improbable that is which is as good as impossible.
+    """
+    least = torch.tensor(torch.finfo(torch.float32).tiny).log()
+    return [replace(one, logits=one.logits.log_softmax(1).maximum(least)) for one in recordings]
 
 
 def reference_frames(recording: LabelledRecording, size: tuple[int, int]) -> Iterator[NDArray[np.float32]]:
@@ -258,35 +282,13 @@ def reference_frames(recording: LabelledRecording, size: tuple[int, int]) -> Ite
         store.close()
 
 
-def result_of(recording: LabelledRecording, logits: Tensor) -> RecordingLogits:
-    """Returns what a classifier gave for a recording, with its name, labels and times.
-
-    Raises:
-        UsageError: Where it gave another number of frames than there are.
-    """
-    if len(logits) != len(recording):
-        raise UsageError(
-            f"{recording.path}: the exported file makes {len(logits)} frames of it, and the checkpoint "
-            f"{len(recording)}; export the checkpoint again."
-        )
-    return RecordingLogits(
-        recording_name(recording.path),
-        torch.from_numpy(recording.labels),
-        logits,
-        str(recording.path),
-        torch.from_numpy(recording.ends_us),
-    )
-
-
 def _next(frames: Iterator[T], count: int) -> list[T]:
     return [frame for _, frame in zip(range(count), frames, strict=False)]
 
 
-def _as_logits(given: Tensor) -> Tensor:
-    """Returns logits as they are, and the logarithms of probabilities: rows from 0 on that sum to 1, all of them."""
-    if bool((given >= 0).all()) and bool(((given.sum(1) - 1).abs() < _SUM_TO_1).all()):
-        return given.clamp(min=torch.finfo(given.dtype).tiny).log()
-    return given
+def _are_probabilities(given: Tensor) -> bool:
+    """Whether all rows `[N, K]` are from 0 on and sum to 1."""
+    return bool((given >= 0).all()) and bool(((given.sum(1) - 1).abs() < _SUM_TO_1).all())
 
 
 def _size(size: Sequence[int]) -> str:

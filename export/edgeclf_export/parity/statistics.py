@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from edgeclf.evaluation import RecordingLogits
+from edgeclf.utils_metrics import majority_vote
 from edgeclf_export.parity.report import McNemar, Parting
+from edgeclf_runtime.contract import background_index
 
 SAME_SCORE = 1e-5
 """Probabilities of a float32 model that differ by less are told apart by rounding alone."""
@@ -20,6 +22,15 @@ def largest_difference(reference: Sequence[RecordingLogits], exported: Sequence[
     """Returns the largest absolute difference of a logit; infinite where one is no number."""
     differences = torch.cat([a.logits - b.logits for a, b in zip(reference, exported, strict=True)]).abs()
     return float(differences.nan_to_num(nan=math.inf).max())
+
+
+def problems(reference: Sequence[RecordingLogits], exported: Sequence[RecordingLogits]) -> tuple[str, ...]:
+    """Returns what is wrong with the exported file whatever the KPIs say, which look at labelled frames alone."""
+    broken = sum(
+        int((a.logits.isfinite().all(1) & ~b.logits.isfinite().all(1)).sum())
+        for a, b in zip(reference, exported, strict=True)
+    )
+    return (f"its logits are not finite in {broken} frame{'s' if broken > 1 else ''}",) if broken else ()
 
 
 def disagreements_and_ties(
@@ -68,11 +79,20 @@ def largest_parting(
 
 def mcnemar(reference: Sequence[RecordingLogits], exported: Sequence[RecordingLogits]) -> McNemar:
     """Returns McNemar's test of the labelled frames that one side alone names rightly."""
-    right = torch.cat([recording.labels for recording in reference])
-    only_reference = (_classes(reference) == right) & (_classes(exported) != right) & (right >= 0)
-    only_exported = (_classes(reference) != right) & (_classes(exported) == right) & (right >= 0)
-    counts = int(only_reference.sum()), int(only_exported.sum())
-    return McNemar(*counts, mcnemar_p_value(*counts))
+    labels = torch.cat([recording.labels for recording in reference])
+    return _mcnemar(*((_classes(side) == labels)[labels >= 0] for side in (reference, exported)))
+
+
+def recordings_mcnemar(
+    reference: Sequence[RecordingLogits], exported: Sequence[RecordingLogits], labels: Sequence[str]
+) -> McNemar:
+    """Returns McNemar's test of the recordings whose majority vote is right on one side alone.
+
+    Frames of one recording are much alike, so that a test of them finds significance in what is one case; recordings
+    are cases of their own. The vote is that of the KPI `recording_accuracy`. Arguments as `first_parting`'s.
+    """
+    background = background_index(labels)
+    return _mcnemar(*(_votes_are_right(side, background) for side in (reference, exported)))
 
 
 def mcnemar_p_value(only_one: int, only_other: int) -> float:
@@ -96,6 +116,19 @@ def mcnemar_p_value(only_one: int, only_other: int) -> float:
     largest = float(logs.max())
     tail = largest + math.log(float(np.exp(logs - largest).sum())) + math.lgamma(total + 1) - total * math.log(2)
     return min(1.0, 2 * math.exp(tail))
+
+
+def _mcnemar(reference_is_right: torch.Tensor, exported_is_right: torch.Tensor) -> McNemar:
+    """Returns the test of cases of which each side has some right, bool `[N]` each."""
+    counts = int((reference_is_right & ~exported_is_right).sum()), int((exported_is_right & ~reference_is_right).sum())
+    return McNemar(*counts, mcnemar_p_value(*counts))
+
+
+def _votes_are_right(recordings: Sequence[RecordingLogits], background: int | None) -> torch.Tensor:
+    """Returns for each recording with a labelled frame whether its majority vote is right, bool."""
+    counted = [recording.result().counted() for recording in recordings if bool((recording.labels >= 0).any())]
+    votes = [majority_vote(recording.predictions, recording.labels, background) for recording in counted]
+    return torch.tensor([found == right for found, right in votes], dtype=torch.bool)
 
 
 def _classes(recordings: Sequence[RecordingLogits]) -> torch.Tensor:

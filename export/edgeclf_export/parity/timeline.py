@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from edgeclf.evaluation import RecordingLogits
 from edgeclf.figures import LEFT_OUT_COLOUR, Colour, class_colours, new_figure, short
 from edgeclf.utils_metrics import RecordingVectors
-from edgeclf_export.parity.pictures import EXPORTED_COLOUR, WIDTH, frames_text
+from edgeclf_export.parity.pictures import EXPORTED_COLOUR, WIDTH
 from edgeclf_export.parity.report import ParityReport
+from edgeclf_export.parity.text import frames_text
 
 WORST = 6
 COLUMNS = 1000
@@ -80,7 +81,7 @@ class Timeline:
 def timelines(report: ParityReport) -> list[Timeline]:
     """Returns both sides of every recording that has frames, in the report's order."""
     pairs = zip(report.reference.recordings, report.exported.recordings, strict=True)
-    return [_timeline(reference, exported, report.delta_t) for reference, exported in pairs if len(reference.labels)]
+    return [_timeline(reference, exported) for reference, exported in pairs if len(reference.labels)]
 
 
 def worst_timelines(report: ParityReport, count: int = WORST) -> list[Timeline]:
@@ -136,21 +137,20 @@ def draw_timeline(timeline: Timeline, labels: tuple[str, ...], highest: float) -
     return figure
 
 
-def _timeline(reference: RecordingLogits, exported: RecordingLogits, delta_t: int | None) -> Timeline:
+def _timeline(reference: RecordingLogits, exported: RecordingLogits) -> Timeline:
     sides = reference.result(), exported.result()
     apart = (sides[0].probabilities.double() - sides[1].probabilities.double()).abs().amax(1).numpy()
     labels, named, found = (t.cpu().long().numpy() for t in (reference.labels, *(s.predictions for s in sides)))
-    edges, unit = _edges(reference, delta_t)
+    edges, unit = _edges(reference)
     return Timeline(reference.name, edges, unit, labels, named, found, np.nan_to_num(apart, nan=1.0))
 
 
-def _edges(recording: RecordingLogits, delta_t: int | None) -> tuple[NDArray[np.float64], str]:
+def _edges(recording: RecordingLogits) -> tuple[NDArray[np.float64], str]:
     """Returns where each frame starts and the last one ends, and in which unit."""
     if recording.end_us is not None:
         ends = recording.end_us.numpy()
         return RecordingVectors(ends, ends, ends).edges_us / 1e6, "s"
-    frames = np.arange(len(recording.labels) + 1, dtype=np.float64)
-    return (frames, "frames") if delta_t is None else (frames * delta_t / 1e6, "s")
+    return np.arange(len(recording.labels) + 1, dtype=np.float64), "frames"
 
 
 def _draw_strips(axes: Axes, drawn: Timeline, labels: tuple[str, ...]) -> None:

@@ -112,8 +112,7 @@ def device_options(default: Device = "auto", with_threads: bool = True) -> Calla
     device_option = click.option(
         "--device",
         type=click.Choice(get_args(Device)),
-        show_default=default,
-        help="Where to run. cuda is an error where it does not start; auto says what it chose.",
+        help=f"Where to run, by default {default}. cuda is an error where it does not start; auto says what it chose.",
     )
     return option_group("device_options", make, device_option, *([_THREADS] if with_threads else []), *_WHERE)
 

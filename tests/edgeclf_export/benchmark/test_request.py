@@ -74,7 +74,7 @@ def test_every_number_of_threads_and_streams(
 def prepared(paths: list[Path], tmp_path: Path, **given: Any) -> tuple[list[Model], list[Contender]]:
     """The models as the runtime opens them, and what is measured of them."""
     request = BenchRequest(paths, Path("a.raw"), **given)
-    models = [settled(request, model) for model in models_of(paths)]
+    models = [settled(request, model, place) for model in models_of(paths) for place in request.places]
     return models, contenders_of(request, models, tmp_path)
 
 
@@ -109,6 +109,24 @@ def test_all_sides_are_asked_for_the_device_that_the_runtime_takes(
     assert asked == {"edgeclf": of_file, "ort": of_file, "eager": device}
     if device == "cpu":
         assert model.options == DeviceOptions("cpu", 1)
+
+
+def test_devices_side_by_side_in_one_run(
+    files: dict[str, Path], checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, options: DeviceOptions, **__: Any) -> Any:
+        return opened_on(options.provider or options.device)
+
+    monkeypatch.setattr(request_module.Classifier, "load", load)
+    given = {"against": ("ort", "eager"), "checkpoint": checkpoints["ConvRNNClassifier"]}
+    places = {"options": DeviceOptions("cpu"), "also_on": ("cuda", "TensorrtExecutionProvider")}
+    models, contenders = prepared([files["onnx"]], tmp_path, **places, **given)
+    assert [model.options.device for model in models] == ["cpu", "cuda", "auto"]
+    asked = [(one.setting.backend, one.setting.device) for one in contenders]
+    assert sorted(asked) == sorted(
+        [(name, place) for name in ("edgeclf", "ort") for place in ("cpu", "cuda", "TensorrtExecutionProvider")]
+        + [("eager", "cpu"), ("eager", "cuda")]
+    )
 
 
 def test_a_device_that_is_not_there_is_an_error_before_the_run(files: dict[str, Path], tmp_path: Path) -> None:

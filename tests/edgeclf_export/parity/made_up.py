@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from edgeclf.evaluation import RecordingLogits
-from edgeclf.utils_metrics import compute_kpis
-from edgeclf_export.parity.report import Drift, KpiComparison, McNemar, ParityReport, Parting, Side
+from edgeclf_export.parity import ParityReport, compare
+from edgeclf_export.parity.report import Drift, Side
 
 FOUR = ("background", "paper", "rock", "scissors")
 ELEVEN = ("background", *map(str, range(10)))
@@ -32,17 +32,6 @@ def with_noise(one: RecordingLogits, noise: float, rng: np.random.Generator) -> 
     return replace(one, logits=one.logits + noise * torch.from_numpy(rng.normal(size=one.logits.shape)).float())
 
 
-def parting(one: RecordingLogits, other: RecordingLogits, frame: int, labels: tuple[str, ...]) -> Parting:
-    sides = [side.result() for side in (one, other)]
-    return Parting(
-        one.name,
-        frame,
-        None if one.end_us is None else int(one.end_us[frame]),
-        *(labels[int(side.predictions[frame])] for side in sides),
-        *(dict(zip(labels, side.probabilities[frame].tolist(), strict=True)) for side in sides),
-    )
-
-
 def report_of(
     reference: list[RecordingLogits],
     exported: list[RecordingLogits],
@@ -50,39 +39,14 @@ def report_of(
     delta_t: int | None = DELTA_T,
 ) -> ParityReport:
     """A report whose numbers are those of the logits, but for the drift, which is made up."""
-    sides = [
-        Side(name, recordings, compute_kpis([r.result() for r in recordings], labels, delta_t))
-        for name, recordings in (("PyTorch", reference), ("model.int8.onnx, cpu", exported))
-    ]
-    apart = [
-        (a, b, k)
-        for a, b in zip(reference, exported, strict=True)
-        for k in torch.nonzero(a.logits.argmax(1) != b.logits.argmax(1)).flatten().tolist()
-    ]
-    right = [
-        (int(a.labels[k]) == int(a.logits[k].argmax()), int(b.labels[k]) == int(b.logits[k].argmax()))
-        for a, b, k in apart
-    ]
-    furthest = max(
-        ((a, b) for a, b in zip(reference, exported, strict=True)),
-        key=lambda pair: float((pair[0].logits - pair[1].logits).abs().max()),
-    )
-    difference = (furthest[0].logits - furthest[1].logits).abs()
     longest = max(len(r.labels) for r in reference)
     drift = np.geomspace(1e-6, 1e-4, longest)
-    return ParityReport(
-        *sides,
+    return compare(
+        Side.of("PyTorch", reference, labels, delta_t),
+        Side.of("model.int8.onnx, cpu", exported, labels, delta_t),
         labels,
         delta_t,
-        sum(len(r.labels) for r in reference),
-        len(apart),
-        0,
-        float(difference.max()),
-        {k: KpiComparison(v, sides[1].kpis[k], 1e-3) for k, v in sides[0].kpis.items()},
-        parting(*apart[0], labels) if apart else None,
-        parting(*furthest, int(difference.amax(1).argmax()), labels),
-        McNemar(sum(a for a, _ in right), sum(b for _, b in right), 0.25 if any(map(any, right)) else 1.0),
-        Drift(drift, 3 * drift, np.full(longest, len(reference)), 1e-6, 1e-4),
+        drift=Drift(drift, 3 * drift, np.full(longest, len(reference)), 1e-6, 1e-4),
     )
 
 

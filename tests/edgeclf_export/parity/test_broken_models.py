@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from edgeclf_export.commands.parity import parity
 from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.parity import check_parity
 from edgeclf_export.shipped import Samples, find_samples
+from edgeclf_runtime import frames
 from edgeclf_runtime.errors import CheckFailedError, EdgeclfError, UsageError
 from edgeclf_runtime.events import open_recording
 
@@ -84,7 +86,8 @@ def test_a_broken_graph_ends_with_exit_code_1(
     assert document["first_parting"] is not None
     assert document["mcnemar"]["p_value"] < 1e-6
     assert document["mcnemar"]["only_reference_right"] > document["mcnemar"]["only_exported_right"]
-    assert document["drift"]["late"] > 0.1
+    assert document["drift"]["verdict"] == "apart"
+    assert document["problems"] == []
 
 
 def _with_another_argument(exported: Path, folder: Path) -> Path:
@@ -130,18 +133,28 @@ def of_events(samples: Samples, tmp_path: Path) -> Path:
     return root
 
 
-def test_frames_made_with_another_argument_are_seen_in_the_numbers(
+class DeafMaker(frames.FrameMaker):
+    """Makes frames with an argument of its own, whatever it is told."""
+
+    def __init__(self, preprocess: str, preprocess_kwargs: Mapping[str, Any], *others: Any, **more: Any) -> None:
+        assert preprocess_kwargs == {"max_incr_per_pixel": 5.0}
+        super().__init__(preprocess, {"max_incr_per_pixel": 2.0}, *others, **more)
+
+
+def test_frames_made_with_another_argument_than_the_contract_says_end_with_exit_code_1(
     samples: Samples, exported: Path, of_events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a runtime's own preprocessing, whatever the contract says, is not that of the training."""
+    """The contract is right, and the runtime does not do as it says; training reads frames as ever."""
     assert check_parity(samples.checkpoint, exported, of_events)
-    model = _with_another_argument(exported, tmp_path)
-    monkeypatch.setattr("edgeclf_export.parity.check.Footing.difference", lambda *_: None)
-    report = check_parity(samples.checkpoint, model, of_events)
-    assert not report
-    assert report.drift is not None
-    assert report.drift.early > 1e-3
-    assert report.max_abs_logit_difference > 0.1
+    monkeypatch.setattr(frames, "FrameMaker", DeafMaker)
+    arguments = [str(samples.checkpoint), str(exported), str(of_events), "--json", str(tmp_path / "p.json")]
+    with pytest.raises(CheckFailedError, match="expected_calibration_error") as failed:
+        CliRunner().invoke(parity, arguments, catch_exceptions=False)
+    assert failed.value.exit_code == 1
+    document = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
+    assert document["passed"] is False
+    assert document["max_abs_logit_difference"] > 0.1
+    assert document["drift"]["verdict"] == "apart"
 
 
 def test_a_tensor_file_made_with_another_argument_is_refused(

@@ -3,8 +3,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -18,8 +20,12 @@ from edgeclf.data.dataset import recordings
 from edgeclf.data.labels import LABEL_MAP_FILE, LabelEvents, write_box_labels
 from edgeclf_export.export import ExportRequest, export_checkpoint
 from edgeclf_export.parity import ParityCheck, check_parity
-from edgeclf_runtime.errors import InputFileError, UsageError
+from edgeclf_runtime.contract import Contract
+from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError
+from edgeclf_runtime.frames import open_frames
+from edgeclf_runtime.session import Classifier, DeviceOptions
 from edgeclf_runtime.tensor_file import TensorFile
+from tests.edgeclf_export.parity.made_up import FOUR, recording, report_of
 
 SIDE = 48  # of the data set's frames
 FRAMES = 13 + 14 + 15 + 16 + 17
@@ -58,7 +64,9 @@ def test_exported_file_passes(
     if report.drift is not None:
         assert report.drift.recordings.tolist() == [5] * 13 + [4, 3, 2, 1]
         assert report.drift.largest.max() < 1e-4
-        assert not report.drift.grows
+        assert report.drift.verdict == "even"
+    assert report.no_drift == ("" if has_memory else "the model has no state")
+    assert report.problems == ()
 
 
 def test_both_sides_are_what_running_each_recording_alone_gives(
@@ -68,27 +76,27 @@ def test_both_sides_are_what_running_each_recording_alone_gives(
     hyper, model = loaded.hyperparameters, loaded.build_model()
     report = check_parity(checkpoints["ConvRNNClassifier"], exported["ConvRNNClassifier"], dataset, drift=False)
     right, predicted = [], []
-    for recording, reference, found in zip(
+    for one, reference, found in zip(
         recordings(dataset, "test", hyper.labels, hyper.delta_t, hyper.preprocess),
         report.reference.recordings,
         report.exported.recordings,
         strict=True,
     ):
-        with TensorFile(recording.path) as file, torch.inference_mode():
+        with TensorFile(one.path) as file, torch.inference_mode():
             alone = model(torch.from_numpy(file.read(0, len(file)))[:, None])[:, 0]
-        assert reference.path == found.path == str(recording.path)
+        assert reference.path == found.path == str(one.path)
         torch.testing.assert_close(reference.logits, alone, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(found.logits, alone, atol=1e-4, rtol=1e-4)
-        right += recording.labels.tolist()
+        right += one.labels.tolist()
         predicted += alone.argmax(1).tolist()
     assert report.kpis["accuracy"].reference == pytest.approx(accuracy_score(right, predicted))
-    assert report.drift is None  # which nobody asked for
+    assert report.drift is None
+    assert report.no_drift == "it was not asked for"
 
 
-def test_recordings_are_paired_by_file_whatever_their_names_and_kinds(
-    checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path, tmp_path: Path
-) -> None:
-    """`a` comes before `a-1`, `a.h5` after `a-1.h5`; and a DAT file goes through the runtime's own streaming."""
+@pytest.fixture
+def mixed(dataset: Path, tmp_path: Path) -> Path:
+    """Two recordings of the data set and a DAT file, which goes through the runtime's own streaming."""
     mixed = tmp_path / "mixed"
     (mixed / "test").mkdir(parents=True)
     shutil.copy(dataset / LABEL_MAP_FILE, mixed)
@@ -104,12 +112,100 @@ def test_recordings_are_paired_by_file_whatever_their_names_and_kinds(
     write_box_labels(
         mixed / "test" / "dat_bbox.npy", LabelEvents(np.array([50_000]), np.array([1], np.int64)), (SIDE, SIDE)
     )
+    return mixed
+
+
+def test_recordings_are_paired_by_file_whatever_their_names_and_kinds(
+    checkpoints: dict[str, Path], exported: dict[str, Path], mixed: Path
+) -> None:
+    """`a` comes before `a-1`, `a.h5` after `a-1.h5`."""
     report = check_parity(checkpoints["ConvRNNClassifier"], exported["ConvRNNClassifier"], mixed)
     assert report
     assert report.frames == 13 + 17 + 8
     assert report.max_abs_logit_difference < 1e-4
     assert report.drift is not None
     assert report.drift.largest.max() < 1e-4
+    assert [one.name for one in report.exported.recordings] == ["a", "a-1", "dat"]
+    assert [one.name for one in report.reference.recordings] == ["a", "a-1", "dat"]
+
+
+@pytest.mark.parametrize(("change", "how_many"), [(lambda frames: [*frames, frames[-1]], "more"),
+                                                  (lambda frames: frames[:-1], "fewer")])  # fmt: skip
+def test_a_file_that_makes_other_frames_of_a_recording_is_a_sentence(
+    change: Callable[[list], list],
+    how_many: str,
+    checkpoints: dict[str, Path],
+    exported: dict[str, Path],
+    mixed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def opened(path: Path, contract: Contract) -> list:
+        frames = list(open_frames(path, contract))
+        return change(frames) if path.suffix == ".dat" else frames
+
+    monkeypatch.setattr("edgeclf_export.recordings.open_frames", opened)
+    with pytest.raises(UsageError, match=rf"dat_td\.dat: the exported file makes {how_many} frames of it than the 8"):
+        check_parity(checkpoints["ConvRNNClassifier"], exported["ConvRNNClassifier"], mixed)
+
+
+def test_a_split_without_a_label_is_a_sentence_before_anything_runs(
+    checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "test").mkdir()
+    shutil.copy(dataset / LABEL_MAP_FILE, tmp_path)
+    shutil.copy(dataset / "test" / "bar_0.h5", tmp_path / "test")
+    left_out = LabelEvents(np.arange(13) * 10_000, np.full(13, -1))
+    write_box_labels(tmp_path / "test" / "bar_0_bbox.npy", left_out, (SIDE, SIDE))
+    with pytest.raises(UsageError, match=f"{tmp_path / 'test'}: no frame of its recordings has a label"):
+        ParityCheck(checkpoints["ConvRNNClassifier"], exported["ConvRNNClassifier"], tmp_path)
+
+
+def test_logits_that_are_not_finite_fail_it_where_no_kpi_looks() -> None:
+    rng = np.random.default_rng(0)
+    reference = [recording(f"r{k}", 30, len(FOUR), rng) for k in range(3)]
+    exported = [replace(one, logits=one.logits.clone()) for one in reference]
+    assert report_of(reference, exported, FOUR)
+    assert exported[1].labels[0] == -1
+    exported[1].logits[0, 2] = np.nan
+    report = report_of(reference, exported, FOUR)
+    assert not report
+    assert report.failed == []
+    assert report.to_dict()["problems"] == list(report.problems) == ["its logits are not finite in 1 frame"]
+    assert report.to_dict()["passed"] is False
+    assert "FAILED: its logits are not finite in 1 frame;" in repr(report)
+    exported[1].logits[1, 2] = np.nan  # a frame that has a label
+    assert report_of(reference, exported, FOUR).failed
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_exported_file_is_closed_when_the_run_ends(
+    fails: bool,
+    checkpoints: dict[str, Path],
+    exported: dict[str, Path],
+    dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check = ParityCheck(checkpoints["LeNetClassifier"], exported["LeNetClassifier"], dataset)
+    if fails:
+        with monkeypatch.context() as patched, pytest.raises(EdgeclfError, match="no memory"):
+            patched.setattr(Classifier, "step", Mock(side_effect=EdgeclfError("no memory")))
+            check.run()
+    else:
+        assert check.run()
+    with pytest.raises(UsageError, match="was closed"):
+        check.run()
+
+
+def test_the_device_is_a_name_or_options_and_all_options_are_named(
+    checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path
+) -> None:
+    checkpoint, model = checkpoints["LeNetClassifier"], exported["LeNetClassifier"]
+    for device in ("cpu", DeviceOptions("cpu", threads=1)):
+        assert check_parity(checkpoint, model, dataset, device=device, drift=False)
+    with pytest.raises(TypeError, match="positional"):
+        check_parity(checkpoint, model, dataset, "test")  # type: ignore[misc]
+    with pytest.raises(TypeError, match="positional"):
+        ParityCheck(checkpoint, model, dataset, "test")  # type: ignore[misc]
 
 
 def test_kpis_are_those_of_the_command_line_contract(
@@ -198,6 +294,7 @@ def test_a_checkpoint_of_unknown_objects_is_loaded_where_it_is_trusted(
     with pytest.raises(InputFileError, match="--trust-checkpoint"):
         ParityCheck(path, exported["LeNetClassifier"], dataset)
     assert len(ParityCheck(path, exported["LeNetClassifier"], dataset, trusted=True).labels) == 3
+    assert check_parity(path, exported["LeNetClassifier"], dataset, trusted=True, drift=False)
 
 
 @pytest.mark.slow

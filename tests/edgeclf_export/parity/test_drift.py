@@ -15,6 +15,7 @@ from edgeclf_export.parity.drift import Lockstep, drift_of, relative_error
 from edgeclf_export.step_graph import contract_of
 from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.golden import Array
+from edgeclf_runtime.precision import Precision
 
 FRAMES = 12
 
@@ -38,7 +39,7 @@ def test_relative_error_of_states_that_are_zero_or_no_number() -> None:
 
 
 def test_recordings_of_different_lengths() -> None:
-    drift = drift_of([[0.1, 0.2, 0.3], [0.3, 0.4], [0.2]])
+    drift = drift_of([[0.1, 0.2, 0.3], [0.3, 0.4], [0.2]], "int8")
     np.testing.assert_allclose(drift.median, [0.2, 0.3, 0.3])
     np.testing.assert_allclose(drift.largest, [0.3, 0.4, 0.3])
     assert drift.recordings.tolist() == [3, 2, 1]
@@ -46,13 +47,40 @@ def test_recordings_of_different_lengths() -> None:
     assert not drift.grows
 
 
-def test_an_error_that_grows() -> None:
-    drift = drift_of([[1e-7 * 1.1**k for k in range(100)], [1e-7 * 1.1**k for k in range(60)]])
-    assert drift.early == pytest.approx(np.median([1e-7 * 1.1**k for k in range(1, 11)]))
-    assert drift.late == pytest.approx(np.median([1e-7 * 1.1**k for k in range(90, 100)]))
-    assert drift.grows
-    assert not drift_of([[1e-7] * 100]).grows
-    assert drift_of([[0.5]]).early == drift_of([[0.5]]).late == 0.5
+GROWING = [1e-7 * 1.1**k for k in range(100)]  # to 1e-3
+
+
+def test_early_and_late_errors() -> None:
+    drift = drift_of([GROWING, GROWING[:60]], "fp32")
+    assert drift.early == pytest.approx(np.median(GROWING[1:11]))
+    assert drift.late == pytest.approx(np.median(GROWING[90:]))
+    assert drift_of([[0.5]], "fp32").early == drift_of([[0.5]], "fp32").late == 0.5
+
+
+@pytest.mark.parametrize(
+    ("errors", "precision", "verdict"),
+    [
+        (GROWING, "fp32", "grows"),
+        ([1e-3 * error for error in GROWING], "fp32", "even"),  # still rounding
+        ([1e-7] * 100, "fp32", "even"),
+        ([0.0] * 100, "fp32", "even"),
+        ([0.0] * 80 + [1e-4] * 20, "fp32", "grows"),  # out of nothing
+        ([0.0] * 30 + [1e-4] * 70, "fp32", "even"),  # a state that takes its time to fill up
+        (np.linspace(0, 1e-4, 10), "fp32", "even"),  # too short to tell growth from the start
+        ([0.15] * 100, "int8", "even"),
+        ([1e-3] * 80 + [0.15] * 20, "int8", "grows"),
+        ([1e-3] * 100, "fp16", "even"),
+        ([1e-2] * 100, "fp32", "apart"),
+        ([1.0] * 100, "int8", "apart"),  # a state that is not fed back
+        ([1.0], "int8", "apart"),
+        ([1e-7] * 50 + [math.inf] * 50, "fp32", "apart"),
+        ([math.inf] * 5, "int8", "apart"),
+    ],
+)
+def test_verdict(errors: Sequence[float], precision: Precision, verdict: str) -> None:
+    drift = drift_of([list(errors), list(errors)], precision)
+    assert drift.verdict == verdict
+    assert drift.grows == (verdict == "grows")
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +123,17 @@ def test_each_side_is_fed_its_own_state_back(reference: tuple[Classifier, Contra
     assert scaled.late > 1.5 * scaled.median[0]  # errors add up only where they come back
     lost = _run(reference, lambda state: [value * 0 for value in state]).result()
     np.testing.assert_allclose(lost.median, 1)
+    assert lost.verdict == "apart"
+    broken = _run(reference, lambda state: [value * np.float32(math.nan) for value in state]).result()
+    assert (broken.late, broken.verdict) == (math.inf, "apart")
 
 
 def test_only_the_same_memory_is_compared(reference: tuple[Classifier, Contract], checkpoints: dict[str, Path]) -> None:
     classifier, contract = reference
-    assert Lockstep.fits(classifier, contract)
-    assert not Lockstep.fits(classifier, replace(contract, state=contract.state[:-1]))
+    assert Lockstep.obstacle(classifier, contract) == ""
+    for state in ((), contract.state[:-1]):
+        other = replace(contract, state=state)
+        assert Lockstep.obstacle(classifier, other) == "the two sides' states have other shapes"
     without = load_checkpoint(checkpoints["SqueezenetWithoutMemory"])
     model = without.build_model()
-    assert not Lockstep.fits(model, contract_of(without, model))
+    assert Lockstep.obstacle(model, contract_of(without, model)) == "the model has no state"

@@ -189,6 +189,37 @@ def test_drift_is_drawn_over_time_with_frames_that_are_equal_left_out(delta_t: i
     assert half.get_xdata()[0] == pytest.approx(last * 3 / 4)
 
 
+@pytest.mark.parametrize(
+    ("largest", "marked"),
+    [
+        ([1e-6, 2e-6, np.inf, np.inf], [0.06, 0.08]),
+        ([np.nan, 2e-6, 4e-6, np.inf], [0.02, 0.08]),
+        ([np.inf] * 4, [0.02, 0.04, 0.06, 0.08]),
+        ([np.nan] * 4, [0.02, 0.04, 0.06, 0.08]),
+    ],
+)
+def test_frames_whose_drift_is_not_finite_are_marked_and_the_axis_is_of_the_others(
+    largest: list[float], marked: list[float]
+) -> None:
+    values = np.array(largest)
+    figure = draw_drift(Drift(values, values, np.full(4, 2), 1e-6, np.inf), DELTA_T)
+    axes = figure.axes[0]
+    (marks,) = [line for line in axes.lines if line.get_label() == "not finite"]
+    np.testing.assert_allclose(marks.get_xdata(), marked)
+    assert "not finite" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert np.isfinite(axes.get_ylim()).all()
+    seen = values[np.isfinite(values)]
+    if len(seen):
+        assert axes.get_ylim() == pytest.approx((1e-6, 1e-5))
+    figure.canvas.draw()
+
+
+def test_of_many_frames_that_are_not_finite_as_many_are_marked_as_can_be_told_apart() -> None:
+    values = np.full(50_000, np.inf)
+    marks = draw_drift(Drift(values, values, np.full(50_000, 2), np.inf, np.inf), DELTA_T).axes[0].lines[-1]
+    assert 400 < len(marks.get_xdata()) < 1000
+
+
 def test_noise_changes_what_the_second_side_gives() -> None:
     """What the tests above stand on."""
     rng = np.random.default_rng(0)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeclf_export.export import ExportRequest, export_checkpoint
-from edgeclf_export.parity import ParityCheck
+from edgeclf_export.parity import ParityCheck, check_parity
 from edgeclf_export.torchscript_file import making_torchscript
+from edgeclf_runtime.backends.torchscript import load_script
 from edgeclf_runtime.errors import EdgeclfError, InputFileError, UsageError
 from edgeclf_runtime.tensor_file import TensorFile
 
@@ -114,9 +115,10 @@ def test_our_own_export_for_metavision_is_the_same_classifier(
     checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path
 ) -> None:
     folder = exported["metavision"].parent
-    report = _check(checkpoints, exported, dataset, folder).run()
+    report = check_parity(checkpoints["ConvRNNClassifier"], exported["onnx"], dataset, metavision=folder)
     assert report
     assert (report.disagreements, report.drift) == (0, None)
+    assert report.no_drift == "Metavision's export keeps its state to itself"
     assert 0 < report.max_abs_logit_difference < 1e-4
     assert report.reference.name == f"Metavision, {folder.name}"
 
@@ -131,6 +133,49 @@ def test_one_that_nobodys_edgeclf_wrote_starts_every_recording_anew(
     assert len(report.reference.recordings) == 5
     for recording in report.reference.recordings:
         np.testing.assert_allclose(recording.logits, _by_hand(Path(recording.path)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("to_half", [False, True])
+def test_the_same_classifier_that_gives_probabilities_differs_by_rounding(
+    to_half: bool, checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path, tmp_path: Path
+) -> None:
+    """Softmax forgets by how much all logits are larger, so that logits themselves would differ by that."""
+
+    class Softmax(nn.Module):
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+            self.to_half = to_half
+
+        def forward(self, x: Tensor) -> Tensor:
+            given = self.module(x).softmax(-1)
+            return given.half() if self.to_half else given
+
+        @torch.jit.export
+        def reset_all(self) -> None:
+            self.module.reset_all()
+
+    module = load_script(exported["metavision"], "cpu")
+    report = _check(checkpoints, exported, dataset, _write(tmp_path, Softmax(module))).run()
+    assert report or to_half
+    assert (report.drift, report.problems) == (None, ())
+    assert 0 < report.max_abs_logit_difference < (0.01 if to_half else 1e-4)
+
+
+def test_one_frame_that_looks_like_probabilities_makes_no_logits_such(
+    checkpoints: dict[str, Path], exported: dict[str, Path], dataset: Path, tmp_path: Path
+) -> None:
+    class Sometimes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = torch.zeros(x.size(0), x.size(1), 3)
+            logits[:, :, 1] = 1.0
+            logits[x.size(0) - 1] = 7.0
+            return logits
+
+    report = _check(checkpoints, exported, dataset, _write(tmp_path, Sometimes())).run()
+    given = report.reference.recordings[0].logits
+    assert given[0].tolist() == [0, 1, 0]
+    assert given[-1].tolist() == [7, 7, 7]
 
 
 def test_probabilities_are_taken_for_what_they_are(

@@ -59,6 +59,22 @@ def test_mcnemar_counts_labelled_frames_that_one_side_alone_names_rightly() -> N
     assert found.p_value == pytest.approx(binomtest(1, 3).pvalue)
 
 
+def test_a_recording_is_one_case_however_many_frames_it_has() -> None:
+    """One recording in which all frames part, and one in which a few do that do not turn the vote."""
+    is_0, is_1 = (0.8, 0.1, 0.1), (0.1, 0.8, 0.1)
+    labels = [1] * 30 + [0] * 10 + [-1]
+    reference = _side([is_1] * 41, [is_1] * 41, [is_0] * 41, labels=labels)
+    exported = _side([is_0] * 41, [is_0] * 3 + [is_1] * 38, [is_0] * 41, labels=labels)
+    assert statistics.mcnemar(reference, exported).only_reference_right == 30 + 3
+    found = statistics.recordings_mcnemar(reference, exported, LABELS)
+    assert (found.only_reference_right, found.only_exported_right, found.p_value) == (1, 0, 1.0)
+    turned = statistics.recordings_mcnemar(exported * 9, reference * 9, LABELS)
+    assert (turned.only_reference_right, turned.only_exported_right) == (0, 9)
+    assert turned.p_value == pytest.approx(binomtest(9, 9).pvalue)
+    unlabelled = _side([is_0, is_0], labels=[-1, -1])
+    assert statistics.recordings_mcnemar(unlabelled, unlabelled, LABELS).p_value == 1
+
+
 def test_a_tie_is_a_frame_for_which_the_reference_itself_is_undecided() -> None:
     even, sure = (0.4, 0.4, 0.2), (0.5, 0.3, 0.2)
     reference = _side([even, even, sure])
@@ -89,3 +105,15 @@ def test_what_is_no_number_is_the_largest_difference() -> None:
     assert statistics.largest_difference(reference, exported) == math.inf
     assert statistics.largest_parting(reference, exported, LABELS).frame == 2
     assert statistics.largest_difference(reference, reference) == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_not_finite_are_a_problem_where_the_references_are(value: float) -> None:
+    sure = _side([(0.7, 0.2, 0.1)] * 3)
+    broken = _side([(0.7, 0.2, 0.1)] * 3)
+    broken[0].logits[1, 2] = value
+    assert statistics.problems(sure, sure) == ()
+    assert statistics.problems(sure, broken) == ("its logits are not finite in 1 frame",)
+    assert statistics.problems(broken, broken) == statistics.problems(broken, sure) == ()
+    broken[0].logits[2] = value
+    assert statistics.problems(sure * 2, broken * 2) == ("its logits are not finite in 4 frames",)

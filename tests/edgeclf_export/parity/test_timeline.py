@@ -8,7 +8,7 @@ import torch
 
 from edgeclf.evaluation import RecordingLogits
 from edgeclf_export.parity.timeline import COLUMNS, draw_timeline, timelines, worst_timelines
-from tests.edgeclf_export.parity.made_up import DELTA_T, FOUR, made_up, report_of
+from tests.edgeclf_export.parity.made_up import FOUR, made_up, report_of
 
 
 def named(name: str, classes: list[int], labels: list[int], sure: float = 5.0, ends: list[int] | None = None):
@@ -68,17 +68,16 @@ def test_a_probability_that_is_no_number_differs_as_much_as_can_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("delta_t", "ends", "edges", "unit"),
+    ("ends", "edges", "unit"),
     [
-        (DELTA_T, [120_000, 140_000], [0.1, 0.12, 0.14], "s"),
-        (None, [120_000, 150_000], [0.09, 0.12, 0.15], "s"),
-        (DELTA_T, None, [0, 0.02, 0.04], "s"),
-        (None, None, [0, 1, 2], "frames"),
+        ([120_000, 140_000], [0.1, 0.12, 0.14], "s"),
+        ([120_000, 150_000], [0.09, 0.12, 0.15], "s"),
+        (None, [0, 1, 2], "frames"),
     ],
 )
-def test_time_is_the_recordings_own_where_it_is_known(delta_t, ends, edges, unit) -> None:
+def test_time_is_the_recordings_own_where_it_is_known(ends, edges, unit) -> None:
     one = named("a", [0, 1], [0, 1], ends=ends)
-    (line,) = timelines(report_of([one], [one], FOUR, delta_t))
+    (line,) = timelines(report_of([one], [one], FOUR))
     assert line.edges.tolist() == pytest.approx(edges)
     assert line.unit == unit
 
@@ -110,7 +109,7 @@ def test_strips_are_runs_of_classes_and_marks_where_they_differ() -> None:
     background = strips.patches[3].get_path()
     assert len(background.vertices) == 2 * 5  # two runs, one at each end
     (mark,) = strips.lines
-    assert mark.get_xdata().tolist() == pytest.approx([0.05])
+    assert mark.get_xdata().tolist() == pytest.approx([2.5])
     np.testing.assert_allclose(curve.patches[0].get_data().values, line.difference)
 
 
