@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edgeclf.hyperparameters import ModelName
 from edgeclf_export.benchmark.request import RUNTIME, Against, BenchRequest
-from edgeclf_export.benchmark.run import run_bench
+from edgeclf_export.benchmark.run import check_runtime, run_bench
 from edgeclf_runtime.benchmark.document import to_document
 from edgeclf_runtime.benchmark.results import BenchReport, Result
 from edgeclf_runtime.benchmark.run import Plan
@@ -52,7 +52,9 @@ def measure(model: ModelName, size: tuple[int, int], options: argparse.Namespace
             plan=Plan(options.frames, options.rounds, options.processes),
             recording_frames=0,
         )
-        return run_bench(request, _show_progress)
+        report = run_bench(request, _show_progress)
+        check_runtime(report)
+        return report
 
 
 def speed_ups(report: BenchReport, threads: int) -> tuple[Result, dict[str, str]]:
