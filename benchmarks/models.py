@@ -1,6 +1,6 @@
 """Measures the runtime beside other ways to run the same classifier, by the code of `edgeclf bench`, for every model.
 
-    python benchmarks/models.py [--threads 2] [--models NAME...] [--sizes 120x160...] [--json FOLDER]
+    python benchmarks/models.py [--threads 2] [--models NAME...] [--sizes 120x160...] [--against ort...] [--json FOLDER]
 
 Every model has random weights; the frames are those of the real EVT3 recording (see `--samples`), else of
 `samples/gestures.raw`. Each row of the table is one interleaved run: of the runtime, of bare `session.run` on the same
@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeclf.hyperparameters import ModelName
@@ -46,8 +47,8 @@ def measure(model: ModelName, size: tuple[int, int], options: argparse.Namespace
         request = BenchRequest(
             [files["fp32"]],
             recording_of(options.samples),
-            AGAINST,
-            Path(folder) / f"{model}.ckpt",
+            options.against,
+            Path(folder) / f"{model}.ckpt" if any(name != "ort" for name in options.against) else None,
             threads=options.threads,
             plan=Plan(options.frames, options.rounds, options.processes),
             recording_frames=0,
@@ -57,11 +58,11 @@ def measure(model: ModelName, size: tuple[int, int], options: argparse.Namespace
         return report
 
 
-def speed_ups(report: BenchReport, threads: int) -> tuple[Result, dict[str, str]]:
+def speed_ups(report: BenchReport, threads: int, against: Sequence[Against]) -> tuple[Result, dict[str, str]]:
     """Returns the runtime's result, and by backend how many times as fast it is, as the table shows it."""
     rows = {one.setting.backend: one for one in report.results if one.setting.threads == threads}
     shown: dict[str, str] = {}
-    for name in AGAINST:
+    for name in against:
         ratio = rows[name].ratio if name in rows else None  # of the other over the runtime
         shown[name] = "–" if ratio is None else f"{1 / ratio.median:.2f} ({1 / ratio.high:.2f} to {1 / ratio.low:.2f})"
     return rows[RUNTIME], shown
@@ -76,6 +77,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=NUM_EV_REPS, default=list(NUM_EV_REPS), help="what is measured")
+    parser.add_argument("--against", nargs="+", choices=AGAINST, default=list(AGAINST), help="what stands beside it")
     parser.add_argument("--sizes", nargs="+", default=None, help="rows×columns, such as 120x160")
     parser.add_argument("--threads", type=int, nargs="+", default=[2], help="threads of a step")
     parser.add_argument("--frames", type=int, default=24, help="steps of a burst")
@@ -89,14 +91,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Measures and prints."""
     options = parse(arguments)
-    print("| model | frame | threads | p50, ms | of the limit | " + " | ".join(f"÷ {name}" for name in AGAINST) + " |")
-    print("| --- | --- | --- | --- | --- |" + " --- |" * len(AGAINST))
+    print(
+        "| model | frame | threads | p50, ms | of the limit | "
+        + " | ".join(f"÷ {name}" for name in options.against)
+        + " |"
+    )
+    print("| --- | --- | --- | --- | --- |" + " --- |" * len(options.against))
     for model in options.models:
         for size in options.sizes or (*(["64x64"] if model == "ConvRNNClassifier" else []), *SIZES):
             height, width = map(int, size.split("x"))
             report = measure(model, (height, width), options)
             for threads in options.threads:
-                own, shown = speed_ups(report, threads)
+                own, shown = speed_ups(report, threads, options.against)
                 share = "–" if own.share_of_limit is None else f"{own.share_of_limit:.0%}"
                 cells = [model, f"{height}×{width}", str(threads), f"{own.latencies.p50_us / 1000:.2f}", share]
                 print("| " + " | ".join([*cells, *shown.values()]) + " |", flush=True)
