@@ -11,6 +11,7 @@ NAMES = {
     "edgeclf_runtime.backends": (
         "Backend", "Device", "DeviceOptions", "Placement", "StreamMemory", "open_backend",
     ),
+    "edgeclf_runtime.benchmark": (),
     "edgeclf_runtime.commands": (),
     "edgeclf_runtime.events": ("Events", "Recording", "open_recording"),
     "edgeclf_runtime.machine": (),
