@@ -148,7 +148,7 @@ def draw_picture() -> None:
         model = export_sample(samples, Path(temporary))
         streamed = stream(model, samples.recording, Path(temporary) / "predictions.jsonl")
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    stream_picture(streamed.frames, streamed.predictions, labels).savefig(PICTURE, dpi=100)
+    stream_picture(streamed.frames, streamed.predictions, labels).savefig(PICTURE, dpi=160)
     print(f"{SAMPLES}, {PICTURE}")
 
 
