@@ -111,6 +111,11 @@ class Contract:
     command: str = ""
 
     @property
+    def streams_frames(self) -> bool:
+        """Whether this runtime can stream with it: it takes frames, and its memory, if any, can be cleared."""
+        return self.takes != EVENTS and (not self.state or self.keep_memory)
+
+    @property
     def input_names(self) -> list[str]:
         """The graph's inputs, in order."""
         keep = [KEEP_MEMORY] if self.state and self.keep_memory else []

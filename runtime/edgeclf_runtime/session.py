@@ -107,7 +107,7 @@ class Classifier(Closing):
             raise UsageError(f"A classifier needs at least one stream, not {streams}.")
         if rolling_window < 1:
             raise UsageError(f"A rolling window takes at least one frame, not {rolling_window}.")
-        if contract.takes == EVENTS or (contract.state and not contract.keep_memory):
+        if not contract.streams_frames:
             wants = "events" if contract.takes == EVENTS else "a server that keeps its state"
             raise ContractError(
                 f"{source}: this file is for programs without edgeclf: it takes {wants}; give the one that "

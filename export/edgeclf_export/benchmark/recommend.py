@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from edgeclf_runtime.backends import Device, DeviceOptions
-from edgeclf_runtime.backends.providers import OPENVINO_PROVIDER
+from edgeclf_runtime.benchmark.limit import ON_PROCESSORS
 from edgeclf_runtime.benchmark.results import Result
 from edgeclf_runtime.benchmark.statistics import change
 from edgeclf_runtime.contract import Contract
@@ -28,10 +28,6 @@ TOLERANCE = 0.01
 
 _NO_DEVICE = "AzureExecutionProvider"
 """Starts everywhere, and runs a model on the CPU: what it adds is calls to a service."""
-
-_ON_PROCESSORS = ("cpu", OPENVINO_PROVIDER, "XnnpackExecutionProvider", "DnnlExecutionProvider",
-                  "ACLExecutionProvider")  # fmt: skip
-"""Devices whose steps take threads of the CPU."""
 
 _ROUNDING = 1e-9
 """A loss that is over the tolerance by less is that of the decimal point."""
@@ -262,7 +258,7 @@ def _is_as_fast(result: Result, fastest: Result) -> bool:
 
 def _cost(choice: Choice, result: Result) -> tuple[int, float]:
     """Returns what of two choices that are as fast makes one better, the smaller the better."""
-    threads = result.setting.threads if choice.device in _ON_PROCESSORS else 1  # a step elsewhere is waited for
+    threads = result.setting.threads if choice.device in ("cpu", *ON_PROCESSORS) else 1  # elsewhere it is waited for
     return threads, result.cpu_us_per_frame
 
 

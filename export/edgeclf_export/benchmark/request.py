@@ -26,7 +26,7 @@ from edgeclf_runtime.benchmark.macs import multiply_adds
 from edgeclf_runtime.benchmark.results import Setting
 from edgeclf_runtime.benchmark.run import Plan
 from edgeclf_runtime.benchmark.runtime_candidates import open_edgeclf, open_openvino, open_ort
-from edgeclf_runtime.contract import EVENTS, Contract
+from edgeclf_runtime.contract import Contract
 from edgeclf_runtime.contract_file import model_file, model_kind, read_contract
 from edgeclf_runtime.errors import MissingPackageError, UsageError
 from edgeclf_runtime.machine.providers import CPU_PROVIDER, CUDA_PROVIDER
@@ -169,7 +169,7 @@ def models_of(paths: Sequence[Path]) -> list[Model]:
     for given in paths:
         path = model_file(given)
         contract = read_contract(path)
-        if contract.takes == EVENTS or (contract.state and not contract.keep_memory):
+        if not contract.streams_frames:
             raise UsageError(
                 f"{given}: this file is for programs without edgeclf; measure the one that `edgeclf export --format "
                 "onnx` writes."
@@ -228,7 +228,7 @@ def contenders_of(request: BenchRequest, models: Sequence[Model], folder: Path) 
             f"{', '.join(of_file)} is measured with .onnx files, and there is none among the models; name the one that "
             "`edgeclf export --format onnx` writes, too."
         )
-    of_checkpoint = _torch_sides(request, models[0], folder)
+    of_checkpoint = _torch_sides(request, folder)
     macs_of = {path: multiply_adds(path) for path in dict.fromkeys(model.path for model in models if model.is_onnx)}
     torch_devices: set[str] = set()
     found: list[Contender] = []
@@ -295,12 +295,11 @@ def check_checkpoint(request: BenchRequest, contract: Contract) -> None:
         _log.warning("%s was not exported from %s, but from another checkpoint.", request.models[0], request.checkpoint)
 
 
-def _torch_sides(request: BenchRequest, model: Model, folder: Path) -> dict[str, Callable[..., Any]]:
+def _torch_sides(request: BenchRequest, folder: Path) -> dict[str, Callable[..., Any]]:
     """Returns what opens the sides that run in PyTorch, which take a device, threads and streams yet."""
     checkpoint = request.checkpoint
     if checkpoint is None or not request.torch_sides:
         return {}
-    check_checkpoint(request, model.contract)
     with _needing_torch(request):
         return {
             name: partial(opens, _WRITTEN_BEFORE[name](checkpoint, folder) if name in _WRITTEN_BEFORE else checkpoint)

@@ -29,7 +29,7 @@ from edgeclf_runtime.onnx_writing import model_bytes, node_bytes, tensor_bytes
 CONVOLUTION = "limit: conv 3×3"
 PRODUCT = "limit: matrix product"
 
-_ON_PROCESSORS = (CPU_PROVIDER, OPENVINO_PROVIDER, "XnnpackExecutionProvider", "DnnlExecutionProvider",
+ON_PROCESSORS = (CPU_PROVIDER, OPENVINO_PROVIDER, "XnnpackExecutionProvider", "DnnlExecutionProvider",
                   "ACLExecutionProvider")  # fmt: skip
 """Providers that compute on the CPU, or as a rule do."""
 
@@ -238,7 +238,7 @@ class NumpyProduct(Candidate):
 def _is_for_cpu(options: DeviceOptions) -> bool:
     """Whether the work is to be of the processor's size; what takes whatever there is takes CUDA where it is listed."""
     if options.provider is not None or options.device != "auto":
-        return options.provider in _ON_PROCESSORS or options.device == "cpu"
+        return options.provider in ON_PROCESSORS or options.device == "cpu"
     return CUDA_PROVIDER not in import_onnxruntime().get_available_providers()
 
 

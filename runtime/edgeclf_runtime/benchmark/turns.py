@@ -249,7 +249,7 @@ def _serve(connection: Connection, pickled: bytes) -> None:
     try:
         opens: Open = pickle.loads(pickled)
         server = opens()
-    except Exception as error:
+    except Exception as error:  # whatever a candidate raises: the run is told, and the others go on
         connection.send((_reason(error), traceback.format_exc()))
         return
     with contextlib.suppress(EOFError, OSError):
@@ -260,7 +260,7 @@ def _serve(connection: Connection, pickled: bytes) -> None:
                 return
             try:
                 answer = server(*request)
-            except Exception as error:
+            except Exception as error:  # as above
                 connection.send((_reason(error), traceback.format_exc()))
                 return
 
